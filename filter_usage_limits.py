@@ -12,89 +12,79 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 
 # fmt: off
 
-# Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   230  errors                   The exceptions, each carrying its data.
-#   286  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   289  texts                    Texts from outside: what a client, a browser or a provider …
-#   310  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   622  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   773  limits.globs             Which model ids a pattern of an administrator's fits.
-#   796  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1144  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1406  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1666  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1982  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2148  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2309  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2549  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2824  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3044  metering.usage           What one reply is charged for, added up from its stream events.
-#  3369  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3474  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3567  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3824  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4045  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4496  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4854  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5022  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5177  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5342  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6005  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6193  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6292  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6339  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6799  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6993  openwebui.languages.en   English.
-#  7029  openwebui.languages.de   German.
-#  7075  openwebui.languages.fr   French.
-#  7120  openwebui.languages.fr_ca French as written in Canada.
-#  7139  openwebui.languages.es   Spanish.
-#  7180  openwebui.languages.it   Italian.
-#  7218  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7260  openwebui.languages.nl   Dutch.
-#  7304  openwebui.languages.pl   Polish.
-#  7348  openwebui.languages.ru   Russian.
-#  7393  openwebui.languages.uk   Ukrainian.
-#  7438  openwebui.languages.tr   Turkish.
-#  7475  openwebui.languages.zh_cn Chinese in simplified script.
-#  7503  openwebui.languages.zh_tw Chinese in traditional script.
-#  7531  openwebui.languages.ja   Japanese.
-#  7567  openwebui.languages.ko   Korean.
-#  7600  openwebui.languages.ar   Arabic.
-#  7641  openwebui.languages.he   Hebrew.
-#  7674  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7724  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8596  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9126  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9213  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9313  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9431  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9793  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9858  openwebui.replies        One reply from its admission to its end.
-# 10265  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10514  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10858  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11008  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11143  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11235  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11327  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11395  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11994  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12072  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12777  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12863  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12991  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13092  openwebui.simulation     What is on record, replayed against a policies text.
-# 13388  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13740  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14109  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14314  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14387  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14516  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14816  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14987  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15147  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15377  filter                   Open WebUI's hooks, and nothing but hooks.
+# What decides about a request, by line:
+# 15811  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15511  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1601  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1877  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6319  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4816  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11525  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2942  metering.usage               What one reply is charged for, added up from its stream …
+#  3258  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# All else:
+#   170  errors                       The exceptions, each carrying its data.
+#   225  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   230  texts                        Texts from outside: what a client, a browser or a provider …
+#   252  limits.periods               The calendar and rolling periods, the window each gives at …
+#   562  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   712  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   737  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1083  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1169  limits.policies_text         TOML to policies, and what an error says about it.
+#  2041  metering.pieces              What a text costs at least, by the first steps of the …
+#  2204  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2442  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2715  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3373  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3464  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3750  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3969  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4428  ledger.counters              Sums of settled records per scope, model glob and window.
+#  5118  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5272  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5552  ledger.reports               What records add up to by user, model, day, group and …
+#  5864  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5984  ledger.grants                What administrators add to limits, reset and take back; …
+#  6177  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6274  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6810  openwebui.wording            What one language has to say, and the rules that tell its …
+#  7003  openwebui.languages.en       18 languages.
+#  7647  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7695  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8570  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9098  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9183  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9281  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9397  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9770  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9833  openwebui.replies            One reply from its admission to its end.
+# 10244  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10491  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10833  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10981  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11106  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11196  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11258  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11345  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11994  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12036  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12146  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12312  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12694  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12897  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12981  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13135  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13233  openwebui.simulation         What is on record, replayed against a policies text.
+# 13550  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13893  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14098  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14169  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14296  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14585  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14951  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15120  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15283  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -109,6 +99,7 @@ import json
 import logging
 import math
 import operator
+import os
 import posixpath
 import random
 import re
@@ -122,15 +113,8 @@ import unicodedata
 import uuid
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    MutableMapping,
-    Sequence,
+    AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, MutableMapping,
+    Sequence
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -143,12 +127,13 @@ from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO, StringIO
-from itertools import pairwise
+from itertools import islice, pairwise
+from operator import itemgetter
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -156,55 +141,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import requests
 from fastapi import Depends, FastAPI, HTTPException
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    ModelWrapValidatorHandler,
-    SerializerFunctionWrapHandler,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-    model_validator,
+    BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler, TypeAdapter, ValidationError, ValidationInfo, field_validator,
+    model_serializer, model_validator
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy import (
-    URL,
-    BigInteger,
-    BindParameter,
-    Boolean,
-    Column,
-    ColumnElement,
-    CompoundSelect,
-    Connection,
-    Engine,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    Select,
-    Table,
-    Text,
-    Update,
-    and_,
-    bindparam,
-    case,
-    cast,
-    create_engine,
-    event,
-    func,
-    literal,
-    literal_column,
-    make_url,
-    null,
-    or_,
-    select,
-    true,
-    union_all,
+    URL, BigInteger, BindParameter, Boolean, Column, ColumnElement, CompoundSelect, Connection,
+    Engine, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, bindparam, case, cast,
+    create_engine, event, func, literal, literal_column, make_url, null, or_, select, true,
+    type_coerce, union_all
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
@@ -212,24 +159,16 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    NotSupportedError,
-    ProgrammingError,
-    SQLAlchemyError,
-    StatementError,
+    ArgumentError, DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError,
+    SQLAlchemyError, StatementError
 )
 from sqlalchemy.pool import NullPool, QueuePool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-# ==============================================================================
-# helpers/errors.py
+# ======================================= helpers/errors.py ========================================
 # The exceptions, each carrying its data.
-# ==============================================================================
 
 
 class UsageLimitsError(Exception):
@@ -283,10 +222,14 @@ class UsageLimitExceeded(UsageLimitsError):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
-# helpers/logs.py
+# ======================================== helpers/logs.py =========================================
+# The one logger; its name is how Open WebUI's log shows where a line comes from.
+
 log = logging.getLogger("usage_limits")
 
-# helpers/texts.py
+# ======================================== helpers/texts.py ========================================
+# Texts from outside: what a client, a browser or a provider wrote, made safe to store.
+
 # The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
 LONGEST_ID = 200
 # Ids of models, e-mail addresses, names of policies.
@@ -306,10 +249,8 @@ def clean_text(value: object, longest: int) -> str:
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
 
 
-# ==============================================================================
-# helpers/limits/periods.py
+# =================================== helpers/limits/periods.py ====================================
 # Periods: the calendar and rolling periods, the window each gives at an instant, time zones.
-# ==============================================================================
 
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
@@ -618,10 +559,8 @@ def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
     )
 
 
-# ==============================================================================
-# helpers/limits/amounts.py
+# =================================== helpers/limits/amounts.py ====================================
 # Amounts: 1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-# ==============================================================================
 
 AMOUNT_TEXT = re.compile(
     r"""
@@ -640,17 +579,17 @@ LARGEST_AMOUNT = 10**15
 LONGEST_AMOUNT_TEXT = 40
 
 
-class NotationMistake(Exception):
+class NotationError(Exception):
     """What is wrong with a part of a limit; whoever has the whole text turns it into an error.
 
     Args:
-        mistake: Continues a sentence that begins with the limit's text.
+        reason: Continues a sentence that begins with the limit's text.
         allowed: What could stand there instead, with an example.
     """
 
-    def __init__(self, mistake: str, allowed: str) -> None:
-        super().__init__(mistake)
-        self.mistake = mistake
+    def __init__(self, reason: str, allowed: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.allowed = allowed
 
 
@@ -679,11 +618,11 @@ def read_count(text: str, counted: str) -> int:
     """A whole number of what is `counted` (a token, a request).
 
     Raises:
-        NotationMistake: It isn't one.
+        NotationError: It isn't one.
     """
     amount, lost = scaled_amount(text, sign="", decimals=0)
     if lost:
-        raise NotationMistake(
+        raise NotationError(
             f"has a part of a {counted}",
             f'whole {counted}s, as in "1.5k {counted}s/day"',
         )
@@ -696,11 +635,11 @@ def read_dollars(text: str) -> int:
     """The micro-dollars in what follows a dollar sign.
 
     Raises:
-        NotationMistake: It isn't an amount.
+        NotationError: It isn't an amount.
     """
     amount, lost = scaled_amount(text, sign="$", decimals=DECIMALS_OF_DOLLAR)
     if lost:
-        raise NotationMistake(
+        raise NotationError(
             "has parts of a micro-dollar",
             'dollars with up to 6 decimals, as in "$0.25/day"',
         )
@@ -715,13 +654,13 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     Whole numbers throughout: a float would turn $0.29 into 289,999 micro-dollars.
     """
     if text.startswith(("-", "\u2212")):
-        raise NotationMistake(
+        raise NotationError(
             f"has the negative amount {quoted_text(sign + text)}",
             '0, which allows nothing, or more; for no limit at all write limits = "unlimited"',
         )
     match = AMOUNT_TEXT.fullmatch(text)
     if match is None:
-        raise amount_mistake(text, sign)
+        raise amount_error(text, sign)
     if AMBIGUOUS_AMOUNT.fullmatch(text):
         raise ambiguous_amount(text, sign)
     fraction = match["fraction"] or ""
@@ -735,9 +674,9 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     return divmod(int(digits), int("1" + "0" * -decimals))
 
 
-def amount_mistake(text: str, sign: str) -> NotationMistake:
+def amount_error(text: str, sign: str) -> NotationError:
     """What is wrong with an amount that isn't one."""
-    mistake = f"has {quoted_text(sign + text)} for an amount"
+    reason = f"has {quoted_text(sign + text)} for an amount"
     as_million, as_decimal = f"{text[:-1]}M", text.replace(",", ".", 1)
     if text.endswith("m") and AMOUNT_TEXT.fullmatch(as_million):
         allowed = f'"M" for millions and "k" for thousands: "{sign}{as_million}"'
@@ -747,10 +686,10 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
         allowed = 'dollars in digits, as in "$20/month" or "$0.25/day"'
     else:
         allowed = 'digits, with k or M for more, as in "2,000 tokens/day" or "1.5M tokens/month"'
-    return NotationMistake(mistake, allowed)
+    return NotationError(reason, allowed)
 
 
-def ambiguous_amount(text: str, sign: str) -> NotationMistake:
+def ambiguous_amount(text: str, sign: str) -> NotationError:
     """What is wrong with a point before three digits, which may be meant as a comma."""
     whole, _, fraction = text.partition(".")
     allowed = f'"{sign}{whole},{fraction}" for thousands'
@@ -758,19 +697,22 @@ def ambiguous_amount(text: str, sign: str) -> NotationMistake:
         allowed += f', or "{sign}{whole}"'
     elif sign:
         allowed += f', or "{sign}{text}0"'
-    return NotationMistake(
+    return NotationError(
         f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
     )
 
 
-def too_large(largest: str) -> NotationMistake:
-    return NotationMistake(
+def too_large(largest: str) -> NotationError:
+    return NotationError(
         "has an amount too large to count",
         f'at most {largest}; for no limit at all write limits = "unlimited"',
     )
 
 
-# helpers/limits/globs.py
+# ==================================== helpers/limits/globs.py =====================================
+# Globs: which model ids a pattern of an administrator's fits.
+
+
 @lru_cache(maxsize=1024)
 def compiled_glob(glob: str) -> re.Pattern[str]:
     """A pattern in which only ``*`` and ``?`` are special.
@@ -792,10 +734,8 @@ def glob_fits(glob: str, name: str) -> bool:
     return glob in ("*", name) or compiled_glob(glob).fullmatch(name) is not None
 
 
-# ==============================================================================
-# helpers/limits/limit.py
+# ==================================== helpers/limits/limit.py =====================================
 # One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-# ==============================================================================
 
 Measure = Literal["tokens", "input_tokens", "output_tokens", "requests", "cost"]
 
@@ -914,14 +854,14 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
         period = read_limit_period(options[0], measure)
         values = read_options(options[1:])
         if period.name in MOMENTS and "warn" in values:
-            raise NotationMistake(
+            raise NotationError(
                 'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
             )
         model_glob = read_model_glob(values["on"]) if "on" in values else "*"
         source = read_source(values["via"]) if "via" in values else ""
         warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
-    except NotationMistake as error:
-        given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
+    except NotationError as error:
+        given = f"{quoted_text(text)} {error.reason}" if text.strip() else error.reason
         raise ConfigurationError(where, given, error.allowed) from None
     return Limit(amount, measure, period, model_glob, warn_percents, source)
 
@@ -932,9 +872,9 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
     "at once" is a period without a "/".
     """
     if not text.strip():
-        raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
+        raise NotationError("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
-        raise NotationMistake(
+        raise NotationError(
             "is not one limit among others",
             f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}',
         )
@@ -948,32 +888,32 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
     quantity, options = before.split(), OPTION_WORD.findall(after)
     if moment is not None:
         if after.strip().startswith("/"):
-            raise NotationMistake(
+            raise NotationError(
                 'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
             )
         if len(quantity) == 1:
-            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+            raise NotationError("has no unit", 'requests, as in "3 requests at once"')
         options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
             period = period_example(quantity[at + 1 : at + 2])
-            raise NotationMistake(f'has "{word}"', f'"/" instead, as in "{example}/{period}"')
+            raise NotationError(f'has "{word}"', f'"/" instead, as in "{example}/{period}"')
         if word.lower() in OPTION_EXAMPLES:
             example = quantity_example(quantity[:at])
             option = OPTION_EXAMPLES[word.lower()]
-            raise NotationMistake(
+            raise NotationError(
                 f'has no period before "{word}"',
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
         if PARALLEL_WORDS.search(before):
-            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
+            raise NotationError("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
-        raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
+        raise NotationError("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
         place = AT_ONCE if moment else "/"
-        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
+        raise NotationError(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -981,7 +921,7 @@ def quantity_example(words: list[str]) -> str:
     """The words themselves if they are right, to show how the rest should follow them."""
     try:
         read_quantity(words)
-    except NotationMistake:
+    except NotationError:
         return "50k tokens"
     return " ".join(words)
 
@@ -999,60 +939,60 @@ def period_example(words: list[str]) -> str:
 def read_quantity(words: list[str]) -> tuple[int, Measure]:
     """The amount and what it counts."""
     if not words:
-        raise NotationMistake("has no amount", LIMIT_EXAMPLES)
+        raise NotationError("has no amount", LIMIT_EXAMPLES)
     first, unit = words[0], " ".join(words[1:])
     if first.startswith("$") and first != "$":
         if unit:
-            raise NotationMistake(
+            raise NotationError(
                 f"has {quoted_text(unit)} after an amount of money",
                 'either "$20/month" or "50k tokens/day"',
             )
         return read_dollars(first[1:]), "cost"
     if money := MONEY_TEXT.search(" ".join(words)):
-        raise NotationMistake(
+        raise NotationError(
             f'has "{money[0]}" for money',
             'US dollars, the sign right before: "$20/month"',
         )
     measure = MEASURE_OF_UNIT.get(unit.lower())
     amount = read_count(first, "request" if measure == "requests" else "token")
     if measure is None:
-        raise unit_mistake(first, unit)
+        raise unit_error(first, unit)
     return amount, measure
 
 
-def unit_mistake(amount: str, unit: str) -> NotationMistake:
+def unit_error(amount: str, unit: str) -> NotationError:
     """What is wrong with a unit that isn't one."""
     if not unit:
-        return NotationMistake("has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"')
+        return NotationError("has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"')
     suffix, _, rest = unit.partition(" ")
     if suffix in DECIMALS_OF_SUFFIX:
         right = f"{amount}{suffix} {rest or 'tokens'}"
-        return NotationMistake(f'has a blank in "{amount} {suffix}"', f'none there: "{right}"')
+        return NotationError(f'has a blank in "{amount} {suffix}"', f'none there: "{right}"')
     # The providers' own words for the two.
     spelled = unit.lower().replace("prompt", "input").replace("completion", "output")
     plurals = [known for known in MEASURE_OF_UNIT if known.endswith("s")]
     close = difflib.get_close_matches(spelled, plurals, n=1, cutoff=0.5)
     hint = f'; did you mean "{amount} {close[0]}"?' if close else ', as in "50k tokens/day"'
-    return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
+    return NotationError(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
 def read_limit_period(word: str, measure: Measure) -> Period:
     """What stands after the "/", or "at once"."""
     name, counts_tokens = word.lower(), measure.endswith("tokens")
     if name == AT_ONCE and measure != "requests":
-        raise NotationMistake(
+        raise NotationError(
             f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
         )
     if name == PER_REQUEST and not counts_tokens:
         what = "money" if measure == "cost" else "requests"
-        raise NotationMistake(
+        raise NotationError(
             f"has {what} per request",
             'tokens, input tokens or output tokens there, as in "4k tokens/request"',
         )
     if name in MOMENTS:
         return Period(name)
     if name == "at":
-        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
+        raise NotationError('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
@@ -1061,7 +1001,7 @@ def read_limit_period(word: str, measure: Measure) -> Period:
             allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
             if difflib.get_close_matches(name, [PER_REQUEST], n=1):
                 allowed += f'; did you mean "{PER_REQUEST}"?'
-        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
+        raise NotationError(f"has a wrong period: {error.given}", allowed) from None
 
 
 def read_options(words: list[str]) -> dict[str, list[str]]:
@@ -1071,13 +1011,13 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
     for word in words:
         keyword = word.lower()
         if keyword in values:
-            raise NotationMistake(
+            raise NotationError(
                 f'has "{keyword}" twice', f'once, as in "{OPTION_EXAMPLES[keyword]}"'
             )
         if keyword in OPTION_EXAMPLES:
             current = values[keyword] = []
         elif current is None:
-            raise NotationMistake(
+            raise NotationError(
                 f"has {quoted_text(word)} after the period",
                 'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
                 ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
@@ -1086,7 +1026,7 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
             current.append(word)
     for keyword, given in values.items():
         if not given:
-            raise NotationMistake(
+            raise NotationError(
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
@@ -1097,13 +1037,13 @@ def read_source(words: list[str]) -> str:
     """What stands after "via"."""
     source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
     if len(words) > 1:
-        raise NotationMistake(
+        raise NotationError(
             'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
         )
     if source not in SOURCES:
         close = difflib.get_close_matches(source, SOURCES, n=1)
         hint = f'; did you mean "via {close[0]}"?' if close else ""
-        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+        raise NotationError(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
     return source
 
 
@@ -1111,7 +1051,7 @@ def read_model_glob(words: list[str]) -> str:
     """What stands after "on"."""
     word = words[0]
     if len(words) > 1 or (not word.startswith('"') and "," in word):
-        raise NotationMistake(
+        raise NotationError(
             'has more than one model after "on"',
             'one model id or glob, in quotes if it holds a blank or a comma (on "my model*");'
             " a second model needs a second limit",
@@ -1119,31 +1059,115 @@ def read_model_glob(words: list[str]) -> str:
     if not word.startswith('"'):
         return word
     if len(word) == 1 or not word.endswith('"'):
-        raise NotationMistake(f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"')
+        raise NotationError(f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"')
     if not word[1:-1].strip():
-        raise NotationMistake("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
+        raise NotationError("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
     return word[1:-1]
 
 
 def read_percent(word: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})(%?)", word)
     if match is None:
-        raise NotationMistake(
+        raise NotationError(
             f'has {quoted_text(word)} after "warn"',
             'whole percentages, as in "warn 70% 90%"',
         )
     if not match[2]:
-        raise NotationMistake(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
+        raise NotationError(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
     percent = int(match[1])
     if not 1 <= percent <= 100:
-        raise NotationMistake(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
+        raise NotationError(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
     return percent
 
 
-# ==============================================================================
-# helpers/limits/policy_tables.py
-# Policy tables: the policies text as checked tables, and what an error says about them.
-# ==============================================================================
+# =================================== helpers/limits/policies.py ===================================
+# Policies: the limits of groups, roles, users and pools, and what models cost, as values.
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits that one table gives to a user, a group or a role.
+
+    Args:
+        name: What users read: the group's name, the role, the e-mail address.
+        kind: Which sort of table it comes from; ``default``: the two simple valves.
+        limits: All of them apply; None: unlimited.
+        priority: Of groups only: the lowest among a user's groups wins.
+    """
+
+    name: str
+    kind: Literal["user", "group", "role", "default"]
+    limits: tuple[Limit, ...] | None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Limits on what many users use together: a group's members, or everyone (group None)."""
+
+    name: str
+    group: str | None
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRule:
+    """What the models that `glob` fits cost, in $ per million tokens, and how they count."""
+
+    glob: str
+    input_price: Decimal | None = None
+    output_price: Decimal | None = None
+    cached_input_price: Decimal | None = None
+    weight: Decimal = Decimal(1)
+    cache_write_price: Decimal | None = None  # as the input, if not said
+    reasoning_price: Decimal | None = None  # as the output, if not said
+
+    @property
+    def is_priced(self) -> bool:
+        return any(
+            price is not None
+            for price in (
+                self.input_price,
+                self.output_price,
+                self.cached_input_price,
+                self.cache_write_price,
+                self.reasoning_price,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Everything that the policies text says.
+
+    Args:
+        groups: By the group's id or name as `fold_name` has it.
+        roles: By role.
+        users: By user id, or by e-mail address as `fold_name` has it.
+        pools: In the order of the text.
+        models: In the order of the text.
+        tasks_counted: Whether titles, tags and the like count toward limits.
+    """
+
+    groups: Mapping[str, Policy] = field(default_factory=dict)
+    roles: Mapping[str, Policy] = field(default_factory=dict)
+    users: Mapping[str, Policy] = field(default_factory=dict)
+    pools: tuple[Pool, ...] = ()
+    models: tuple[ModelRule, ...] = ()
+    tasks_counted: bool = False
+
+
+def fold_name(name: str) -> str:
+    """A group's name or an e-mail address without regard to case and outer blanks.
+
+    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
+    user for another; so would a normal form, since two accounts may differ by nothing else.
+    """
+    return name.strip().lower()
+
+
+# ================================ helpers/limits/policies_text.py =================================
+# Policies text: TOML to policies, and what an error says about it.
 
 # After the small numbers of the groups that were ranked on purpose, before any meant to be last.
 DEFAULT_GROUP_PRIORITY = 100
@@ -1162,25 +1186,28 @@ POOL_LIMITS_ALLOWED = 'a list such as ["100M tokens/month"]'
 CURLY_QUOTES = re.compile("[\u2018-\u201f\u00ab\u00bb]")
 PRICE_ALLOWED = "$ per million tokens, from 0 to 1,000,000, such as 2.5"
 
+# Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
+ROLES = ("user", "admin", "pending")
+
 
 class PoliciesError(ConfigurationError):
-    """All that is wrong with a policies text, in one line for each mistake.
+    """All that is wrong with a policies text, a line for each.
 
     Args:
-        first: The first mistake: its `where`, `given` and `allowed` are the error's.
+        first: Its `where`, `given` and `allowed` are this error's.
         others: The others, in the order of the text.
     """
 
     def __init__(self, first: ConfigurationError, *others: ConfigurationError) -> None:
         super().__init__(first.where, first.given, first.allowed)
-        self.mistakes = (first, *others)
+        self.errors = (first, *others)
 
     def __str__(self) -> str:
-        return "\n".join(str(mistake) for mistake in self.mistakes)
+        return "\n".join(str(error) for error in self.errors)
 
 
 def policies_error(where: str, given: str, allowed: str) -> PoliciesError:
-    """The error for one single mistake."""
+    """The error where one thing is wrong."""
     return PoliciesError(ConfigurationError(where, given, allowed))
 
 
@@ -1343,7 +1370,7 @@ def checked_table(model: type[CheckedTable], kind: str, name: str, values: objec
     meant = {guessed_key(model, key) for key in unknown}
     raise PoliciesError(
         *(
-            key_mistake(model, header, key, reason, values)
+            key_error(model, header, key, reason, values)
             for key, reason in kinds.items()
             if not (reason == "missing" and key in meant)
         )
@@ -1379,7 +1406,7 @@ def guessed_key(model: type[PolicyTable], key: str) -> str | None:
     return close[0] if close else None
 
 
-def key_mistake(
+def key_error(
     model: type[PolicyTable], header: str, key: str, reason: str, values: Mapping[str, object]
 ) -> ConfigurationError:
     """What is wrong with one key of a table, `reason` being pydantic's name for it."""
@@ -1402,97 +1429,6 @@ def shown_value(value: object, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-# ==============================================================================
-# helpers/limits/policies.py
-# Policies: what the policies text says about groups, roles, users, pools and models.
-# ==============================================================================
-
-# Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
-ROLES = ("user", "admin", "pending")
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The limits that one table gives to a user, a group or a role.
-
-    Args:
-        name: What users read: the group's name, the role, the e-mail address.
-        kind: Which sort of table it comes from; ``default``: the two simple valves.
-        limits: All of them apply; None: unlimited.
-        priority: Of groups only: the lowest among a user's groups wins.
-    """
-
-    name: str
-    kind: Literal["user", "group", "role", "default"]
-    limits: tuple[Limit, ...] | None
-    priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Limits on what many users use together: a group's members, or everyone (group None)."""
-
-    name: str
-    group: str | None
-    limits: tuple[Limit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRule:
-    """What the models that `glob` fits cost, in $ per million tokens, and how they count."""
-
-    glob: str
-    input_price: Decimal | None = None
-    output_price: Decimal | None = None
-    cached_input_price: Decimal | None = None
-    weight: Decimal = Decimal(1)
-    cache_write_price: Decimal | None = None  # as the input, if not said
-    reasoning_price: Decimal | None = None  # as the output, if not said
-
-    @property
-    def is_priced(self) -> bool:
-        return any(
-            price is not None
-            for price in (
-                self.input_price,
-                self.output_price,
-                self.cached_input_price,
-                self.cache_write_price,
-                self.reasoning_price,
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySet:
-    """Everything that the policies text says.
-
-    Args:
-        groups: By the group's id or name as `fold_name` has it.
-        roles: By role.
-        users: By user id, or by e-mail address as `fold_name` has it.
-        pools: In the order of the text.
-        models: In the order of the text.
-        tasks_counted: Whether titles, tags and the like count toward limits.
-    """
-
-    groups: Mapping[str, Policy] = field(default_factory=dict)
-    roles: Mapping[str, Policy] = field(default_factory=dict)
-    users: Mapping[str, Policy] = field(default_factory=dict)
-    pools: tuple[Pool, ...] = ()
-    models: tuple[ModelRule, ...] = ()
-    tasks_counted: bool = False
-
-
-def fold_name(name: str) -> str:
-    """A group's name or an e-mail address without regard to case and outer blanks.
-
-    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
-    user for another; so would a normal form, since two accounts may differ by nothing else.
-    """
-    return name.strip().lower()
-
-
 def parse_policies(text: str) -> PolicySet:
     """Read the policies text; an empty one is an empty set.
 
@@ -1501,8 +1437,8 @@ def parse_policies(text: str) -> PolicySet:
     """
     reader = PoliciesReader()
     reader.read(load_toml(text))
-    if reader.mistakes:
-        raise PoliciesError(*reader.mistakes)
+    if reader.errors:
+        raise PoliciesError(*reader.errors)
     return PolicySet(
         reader.groups,
         reader.roles,
@@ -1514,10 +1450,10 @@ def parse_policies(text: str) -> PolicySet:
 
 
 class PoliciesReader:
-    """Turns tables into values, going on after a mistake to find the others."""
+    """Turns tables into values, going on after an error to find the others."""
 
     def __init__(self) -> None:
-        self.mistakes: list[ConfigurationError] = []
+        self.errors: list[ConfigurationError] = []
         self.groups: dict[str, Policy] = {}
         self.roles: dict[str, Policy] = {}
         self.users: dict[str, Policy] = {}
@@ -1534,20 +1470,20 @@ class PoliciesReader:
             "model": self.read_model,
         }
         for kind, tables in document.items():
-            with self.noting_mistakes():
+            with self.collecting_errors():
                 if kind == "tasks":
                     self.read_tasks(tables)
                     continue
                 for name, values in named_tables(kind, tables).items():
-                    with self.noting_mistakes():
+                    with self.collecting_errors():
                         readers[kind](name, values)
 
     @contextmanager
-    def noting_mistakes(self) -> Iterator[None]:
+    def collecting_errors(self) -> Iterator[None]:
         try:
             yield
         except PoliciesError as error:
-            self.mistakes.extend(error.mistakes)
+            self.errors.extend(error.errors)
 
     def read_group(self, name: str, values: object) -> None:
         table = limits_table(GroupTable, "group", name, values)
@@ -1620,14 +1556,14 @@ def limits_table(model: type[CheckedTable], kind: str, name: str, values: object
     try:
         return checked_table(model, kind, name, values)
     except PoliciesError as error:
-        mistakes = list(error.mistakes)
+        errors = list(error.errors)
     limits = values.get("limits") if isinstance(values, dict) else None
     if isinstance(limits, (str, list)) and all(isinstance(text, str) for text in limits):
         try:
             table_limits(kind, name, limits)
         except PoliciesError as error:
-            mistakes += error.mistakes
-    raise PoliciesError(*mistakes)
+            errors += error.errors
+    raise PoliciesError(*errors)
 
 
 def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, ...] | None:
@@ -1644,28 +1580,26 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
         # No limit at all is a decision that should be readable.
         raise policies_error(where, "an empty list", LIMITS_ALLOWED)
     limits: dict[tuple[object, ...], Limit] = {}
-    mistakes = []
+    errors = []
     for text in texts:
         try:
             limit = parse_limit(text, where)
         except ConfigurationError as error:
-            mistakes.append(error)
+            errors.append(error)
             continue
         # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
         counts = limit.counts
         if counts in limits:
             given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
-            mistakes.append(ConfigurationError(where, given, "one of the two"))
+            errors.append(ConfigurationError(where, given, "one of the two"))
         limits[counts] = limit
-    if mistakes:
-        raise PoliciesError(*mistakes)
+    if errors:
+        raise PoliciesError(*errors)
     return tuple(limits.values())
 
 
-# ==============================================================================
-# helpers/limits/policy.py
+# ==================================== helpers/limits/policy.py ====================================
 # Which limits apply to this user, these groups, this role and this model.
-# ==============================================================================
 
 EVERYONE = "everyone"
 NO_RULE = ModelRule("*")
@@ -1940,48 +1874,8 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
 
-def token_cost(
-    rule: ModelRule,
-    input_tokens: int,
-    output_tokens: int,
-    cached_input_tokens: int,
-    cache_write_tokens: int = 0,
-    reasoning_tokens: int = 0,
-) -> int | None:
-    """The cost in millionths of a dollar by the administrator's prices, or None without prices.
-
-    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
-    costs anything costs at least one: the sum of many little calls must reach its limit too.
-
-    Args:
-        cached_input_tokens: The part of the input that was read from the provider's cache.
-        cache_write_tokens: The part of the input that was written to it.
-        reasoning_tokens: The part of the output that was thought, not said.
-    """
-    if not rule.is_priced:
-        return None
-    input_price = rule.input_price or Decimal(0)
-    output_price = rule.output_price or Decimal(0)
-    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
-    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
-    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
-    cached = min(cached_input_tokens, input_tokens)
-    written = min(cache_write_tokens, input_tokens - cached)
-    reasoning = min(reasoning_tokens, output_tokens)
-    cost = (
-        (input_tokens - cached - written) * input_price
-        + cached * cached_price
-        + written * write_price
-        + (output_tokens - reasoning) * output_price
-        + reasoning * reasoning_price
-    )
-    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
-
-
-# ==============================================================================
-# helpers/limits/decisions.py
+# ================================== helpers/limits/decisions.py ===================================
 # Used and reserved amounts against limits: what is decided, and nothing else.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
@@ -2144,10 +2038,8 @@ class Decision:
         return max(adding, key=lambda state: state.percent, default=None)
 
 
-# ==============================================================================
-# helpers/metering/pieces.py
+# =================================== helpers/metering/pieces.py ===================================
 # Pieces: what a text costs at least, by the first steps of the tokenizer itself.
-# ==============================================================================
 
 # The first merges of cl100k_base, in their order; blanks, newlines, tabs and returns are shown.
 # The tokenizer makes the same ones before it makes any other, so a text never has more tokens
@@ -2208,11 +2100,11 @@ arget RO olumn rc _re define 22 ▁right right day ▁long [] (p td cond ▁Pro 
 State ▁spec ride _F ▁look AM ility eter ↵↵↵ ayout -------------------------------- ager ▁could ▁br
 ends ures ▁know ets ▁If ▁Sh .w back ▁ser ▁+= ▁fr ());↵ ▁hand Ind ULL Im ();↵↵ ▁most ================
 ⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁ ▁▁▁▁▁▁▁▁▁▁ .... //////////////// ____ ⇥⇥⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ################
-⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________ ................
-⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ ..... ----------- *****
---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ...... ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥
-~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ ......... ↵↵↵↵↵↵↵↵↵↵↵↵↵↵
-##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
+⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ▁~ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________
+................ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ .....
+----------- ***** --------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ......
+⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ .........
+↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
 """
 MERGES = {
     piece.translate(str.maketrans("▁↵⇥␍", " \n\t\r")): rank
@@ -2220,7 +2112,9 @@ MERGES = {
 }
 NO_MERGE = len(MERGES)
 TOKENS_PER_PIECE = 0.53
-# How the tokenizer sets words apart; here in parts of 16 characters at most.
+# How the tokenizer sets words apart; here in parts of 16 characters at most. Where one was cut, two
+# pieces may have been merged that the tokenizer merges with what stands behind them.
+LONGEST_PART = 16
 WORD = re.compile(
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\nA-Za-z0-9]?[A-Za-z]{1,16}|[0-9]{1,3}"
     r"| ?[^\sA-Za-z0-9]{1,16}[\r\n]{0,16}|\s{0,16}[\r\n]{1,16}|\s{1,16}(?!\S)|\s"
@@ -2286,7 +2180,9 @@ def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
     read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
     ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
-    pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
+    parts = WORD.findall(ascii_text)
+    cuts = sum(len(part) >= LONGEST_PART and not part.isspace() for part in parts)
+    pieces = sum(map(count_pieces, parts)) + cuts - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)
 
 
@@ -2305,10 +2201,8 @@ def tokens_beyond_ascii(text: str) -> float:
     return tokens
 
 
-# ==============================================================================
-# helpers/metering/estimates.py
+# ================================= helpers/metering/estimates.py ==================================
 # Token estimates for texts and prompts whose provider reports no usage.
-# ==============================================================================
 
 # The weights were fitted by least squares to cl100k_base, on half of the samples of
 # `python -m scripts.bench.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
@@ -2545,10 +2439,8 @@ def estimate_reply(text: str) -> int:
     return pictures + estimate_tokens(text)
 
 
-# ==============================================================================
-# helpers/metering/provider_usage.py
+# =============================== helpers/metering/provider_usage.py ===============================
 # Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
-# ==============================================================================
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
 LARGEST_COUNT = 10**12
@@ -2602,7 +2494,7 @@ ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
-class TokenUsage:
+class ReportedUsage:
     """What a provider said about one call; None where it didn't say.
 
     `total_tokens` is kept only while the provider's total can't be split into input and output.
@@ -2620,20 +2512,20 @@ class TokenUsage:
     def is_charged(self) -> bool:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
-    def merged(self, other: TokenUsage) -> TokenUsage:
+    def merged(self, other: ReportedUsage) -> ReportedUsage:
         """The larger of each count: within one completion later usage is a running total."""
         return self._combined(other, max)
 
-    def added(self, other: TokenUsage) -> TokenUsage:
+    def added(self, other: ReportedUsage) -> ReportedUsage:
         """The sum of each count, of two calls that are reported side by side."""
         return self._combined(other, operator.add)
 
-    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+    def _combined(self, other: ReportedUsage, combine: Callable[[int, int], int]) -> ReportedUsage:
         pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
-        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
+        return ReportedUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
-NO_USAGE = TokenUsage()
+NO_USAGE = ReportedUsage()
 
 
 def token_count(value: object) -> int | None:
@@ -2740,7 +2632,7 @@ def dollars(value: object, units: int = 1) -> float | None:
     return amount if 0 <= amount <= MOST_DOLLARS else None
 
 
-def parse_usage(raw: object, timings: object = None) -> TokenUsage:
+def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
     """Read one usage object in any provider's shape, with llama.cpp's `timings` beside it."""
     fields: dict[str, object] = dict(timings) if isinstance(timings, dict) else {}
     if isinstance(raw, dict):
@@ -2776,7 +2668,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     if known_input is not None:
         cached = min(cached, known_input)
         written = min(written, known_input - cached)
-    return TokenUsage(
+    return ReportedUsage(
         known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
     )
 
@@ -2820,10 +2712,8 @@ def split_total(
     return input_tokens, output_tokens, None
 
 
-# ==============================================================================
-# helpers/metering/stream_events.py
+# =============================== helpers/metering/stream_events.py ================================
 # What a stream event or a whole answer holds: produced text, usage, a completion's id, its end.
-# ==============================================================================
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
@@ -2864,6 +2754,9 @@ MOST_HOLDERS = 64
 PLAIN_CHUNK_KEYS = frozenset(
     ("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage")
 )
+# Anthropic's deltas, which hold nothing else; their usage comes in other events.
+DELTA_EVENT_KEYS = frozenset(("type", "index", "delta"))
+PLAIN_DELTA_KEYS = frozenset(("type", "text", "thinking", "partial_json", "signature"))
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -2873,7 +2766,7 @@ DEEPEST_TEXT = 8
 
 # What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
 # of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
-EventContent = tuple[list[str], TokenUsage | None, object, bool, list[str]]
+EventContent = tuple[list[str], ReportedUsage | None, object, bool, list[str]]
 NO_TEXTS: list[str] = []
 
 
@@ -2942,6 +2835,12 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
         collect_text(delta, texts)  # Responses, Anthropic
     if isinstance(delta, str) and "usage" not in event:
         return texts, None, None, False, NO_TEXTS  # Responses, in nearly all of its events
+    if (
+        isinstance(delta, dict)
+        and event.keys() == DELTA_EVENT_KEYS
+        and delta.keys() <= PLAIN_DELTA_KEYS
+    ):
+        return texts, None, None, False, NO_TEXTS
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)
@@ -2969,14 +2868,14 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     return texts, usage, completion_id, finished, whole
 
 
-def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
+def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
     """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
     if isinstance(answer, list):
         parts = [read_answer(each) for each in answer[:MOST_ANSWERS] if isinstance(each, dict)]
         usages = [usage for _, usage, _ in parts if usage is not None]
         return (
             [text for texts, _, _ in parts for text in texts],
-            reduce(TokenUsage.merged, usages) if usages else None,
+            reduce(ReportedUsage.merged, usages) if usages else None,
             any(answered for _, _, answered in parts),
         )
     if not isinstance(answer, dict):
@@ -3009,13 +2908,13 @@ def is_provider_event(event: Mapping[str, object]) -> bool:
     return bool(event) and not any(key in event for key in HOST_KEYS)
 
 
-def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
+def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none.
 
     A bounded search through what can hold usage: never through what the model wrote or the client
     said, which could claim any number.
     """
-    found: list[TokenUsage] = []
+    found: list[ReportedUsage] = []
     holders: list[tuple[Mapping[str, object], bool, int]] = [(event, True, 0)]
     for holder, counts, depth in holders:  # grows while it is read
         timings = holder.get("timings")
@@ -3031,48 +2930,50 @@ def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
                 dicts = [each for each in value[:MOST_HOLDERS] if isinstance(each, dict)]
                 if key == "usage":  # a list of calls
                     calls = [usage for each in dicts if (usage := parse_usage(each)).is_charged]
-                    found += [reduce(TokenUsage.added, calls)] if calls else []
+                    found += [reduce(ReportedUsage.added, calls)] if calls else []
                     continue
             else:
                 dicts = [value] if isinstance(value, dict) else []
             room = MOST_HOLDERS - len(holders)
             holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
-    return reduce(TokenUsage.merged, found) if found else None
+    return reduce(ReportedUsage.merged, found) if found else None
 
 
-# ==============================================================================
-# helpers/metering/usage.py
+# =================================== helpers/metering/usage.py ====================================
 # What one reply is charged for, added up from its stream events.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredUsage:
-    """What a call or a whole reply is charged for."""
+class Usage:
+    """What a call or a whole reply has used: what its provider reported, and else estimates.
 
-    input_tokens: int
-    output_tokens: int
-    cached_input_tokens: int
-    cost_micros: int | None
-    estimated: bool
+    Args:
+        cached_input_tokens: The part of the input that was read from the provider's cache.
+        cost_micros: What the provider says it costs, in millionths of a dollar, if it does.
+        estimated: Whether any of the numbers is an estimate.
+        cache_write_tokens: The part of the input that was written to the cache.
+        reasoning_tokens: The part of the output that was thought, not said.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost_micros: int | None = None
+    estimated: bool = False
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
 
-
-NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
-
-
-def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
-    costs = [cost for cost in (one.cost_micros, other.cost_micros) if cost is not None]
-    return MeteredUsage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cached_input_tokens + other.cached_input_tokens,
-        sum(costs) if costs else None,
-        one.estimated or other.estimated,
-        one.cache_write_tokens + other.cache_write_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-    )
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost_micros, other.cost_micros) if cost is not None]
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            sum(costs) if costs else None,
+            self.estimated or other.estimated,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
 
 
 # Most providers send a chunk for each token: so many chunks are then a better count than a text.
@@ -3090,11 +2991,11 @@ def estimate_streamed(texts: Sequence[str]) -> int:
 
 
 def metered_call(
-    usage: TokenUsage,
+    usage: ReportedUsage,
     prompt_tokens: int,
     texts: Sequence[str],
     uncounted_texts: Sequence[str] = (),
-) -> MeteredUsage:
+) -> Usage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
     total_tokens, estimated = usage.total_tokens, False
@@ -3117,7 +3018,7 @@ def metered_call(
         output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(
+    return Usage(
         input_tokens,
         output_tokens,
         cached,
@@ -3161,11 +3062,11 @@ class ModelCall:
         streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
         return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
-    def metered(self, prompt_tokens: int) -> MeteredUsage:
+    def metered(self, prompt_tokens: int) -> Usage:
         uncounted = self.texts[self.counted_texts :]
         return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
-    def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
+    def is_continued_by(self, usage: ReportedUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
 
         Some gateways give every chunk a fresh id and repeat the prompt's count on each; another
@@ -3213,7 +3114,7 @@ class MeteredRound:
         self.current = call
         return call
 
-    def add_usage(self, usage: TokenUsage) -> None:
+    def add_usage(self, usage: ReportedUsage) -> None:
         call = self.current
         if len(self.calls) > 1 and not call.usage.is_charged and usage.is_charged:
             before = self.calls[-2]
@@ -3249,7 +3150,6 @@ class ReplyMeter:
 
     def __init__(self) -> None:
         self._rounds = [MeteredRound(0)]
-        self._selected_model_id: str | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
         """A model call follows; the host may announce the same one twice."""
@@ -3292,8 +3192,6 @@ class ReplyMeter:
                 this_round.add_usage(usage)
                 call = this_round.current
         elif not is_provider_event(event):
-            if isinstance(model_id := event.get("selected_model_id"), str):
-                self._selected_model_id = model_id
             return
         this_round.started = True
         if finished:
@@ -3332,12 +3230,7 @@ class ReplyMeter:
         """Whether anything passed that the provider charges for."""
         return any(call.is_charged for each in self._rounds for call in each.calls)
 
-    @property
-    def selected_model_id(self) -> str | None:
-        """The model that the host's arena chose."""
-        return self._selected_model_id
-
-    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> MeteredUsage:
+    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> Usage:
         """What the reply is charged for as a whole.
 
         Args:
@@ -3359,42 +3252,40 @@ class ReplyMeter:
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
-        total = NOTHING_METERED
-        for prompt_tokens, call in charged:
-            total = added_usage(total, call.metered(prompt_tokens))
-        return total
+        return sum((call.metered(tokens) for tokens, call in charged), Usage())
 
 
-# ==============================================================================
-# helpers/metering/charges.py
+# ================================== helpers/metering/charges.py ===================================
 # What one reply costs, in tokens, in money and toward limits.
-# ==============================================================================
 
 # No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
 # million such replies still fit in a 64-bit sum.
 LARGEST_CHARGE = 10**12
+NO_TOKENS = Usage()
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a reply costs: estimated while reserved, final when settled."""
+    """What a reply costs: estimated while reserved, final when settled.
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
+    Args:
+        usage: What it has used.
+        cost_micros: Its price in millionths of a dollar.
+        counted: What counts toward limits of both: weighted, and nothing at all for a free model.
+    """
+
+    usage: Usage = NO_TOKENS
     cost_micros: int = 0
-    estimated: bool = False
-    # The same as it counts toward limits: weighted, and nothing at all for a free model.
     counted: Amounts = NOTHING
 
     def values(self) -> dict[str, Any]:
         """The columns of a record that hold it."""
         return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cached_input_tokens": self.cached_input_tokens,
+            "input_tokens": self.usage.input_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "cached_input_tokens": self.usage.cached_input_tokens,
             "cost_micros": self.cost_micros,
-            "estimated": self.estimated,
+            "estimated": self.usage.estimated,
             "counted": self.counted.requests,
             "weighted_input_tokens": self.counted.input_tokens,
             "weighted_output_tokens": self.counted.output_tokens,
@@ -3406,39 +3297,49 @@ def weigh_tokens(tokens: int, weight: Decimal) -> int:
     return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
 
 
-def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
+def price_of(usage: Usage, rule: ModelRule) -> int:
+    """The cost in millionths of a dollar by the administrator's prices; 0 without any.
+
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
+    costs anything costs at least one: the sum of many little calls must reach its limit too.
+    """
+    input_price = rule.input_price or Decimal(0)
+    output_price = rule.output_price or Decimal(0)
+    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
+    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
+    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
+    cached = min(usage.cached_input_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - cached)
+    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+    cost = (
+        (usage.input_tokens - cached - written) * input_price
+        + cached * cached_price
+        + written * write_price
+        + (usage.output_tokens - reasoning) * output_price
+        + reasoning * reasoning_price
+    )
+    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
+
+
+def make_charge(usage: Usage, rule: ModelRule) -> Charge:
     """Price and weigh what a reply used.
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
     input_tokens = min(usage.input_tokens, LARGEST_CHARGE)
-    output_tokens = min(usage.output_tokens, LARGEST_CHARGE)
-    cached = min(usage.cached_input_tokens, input_tokens)
-    cost = token_cost(
-        rule,
-        input_tokens,
-        output_tokens,
-        cached,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
+    usage = replace(
+        usage,
+        input_tokens=input_tokens,
+        output_tokens=min(usage.output_tokens, LARGEST_CHARGE),
+        cached_input_tokens=min(usage.cached_input_tokens, input_tokens),
     )
-    if cost is None:
-        cost = usage.cost_micros or 0
-    cost = min(cost, LARGEST_CHARGE)
-    counted = Amounts(
-        1,
-        weigh_tokens(input_tokens, rule.weight),
-        weigh_tokens(output_tokens, rule.weight),
-        cost,
-    )
-    return Charge(
-        input_tokens,
-        output_tokens,
-        cached,
-        cost,
-        usage.estimated,
-        counted if rule.weight else NOTHING,
-    )
+    price = price_of(usage, rule) if rule.is_priced else usage.cost_micros or 0
+    cost = min(price, LARGEST_CHARGE)
+    if not rule.weight:
+        return Charge(usage, cost)
+    weighted_input = weigh_tokens(usage.input_tokens, rule.weight)
+    weighted_output = weigh_tokens(usage.output_tokens, rule.weight)
+    return Charge(usage, cost, Amounts(1, weighted_input, weighted_output, cost))
 
 
 def tightest_limit(
@@ -3449,11 +3350,10 @@ def tightest_limit(
     Returns:
         None where no limit bounds the output.
     """
-    prompt_cost = token_cost(rule, prompt_tokens, 0, 0) or 0
     prices = {
         "tokens": (weigh_tokens(prompt_tokens, rule.weight), rule.weight),
         "output_tokens": (0, rule.weight),
-        "cost": (prompt_cost, rule.output_price or Decimal(0)),
+        "cost": (price_of(Usage(prompt_tokens), rule), rule.output_price or Decimal(0)),
     }
     most = [
         (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)
@@ -3470,10 +3370,8 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
     return None if found is None else max(1, found[0])
 
 
-# ==============================================================================
-# helpers/ledger/database.py
+# =================================== helpers/ledger/database.py ===================================
 # An engine for a database URL as Open WebUI spells it.
-# ==============================================================================
 
 SQLITE_BUSY_TIMEOUT_MS = 5_000
 
@@ -3563,10 +3461,8 @@ def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
     return True
 
 
-# ==============================================================================
-# helpers/ledger/transactions.py
+# ================================= helpers/ledger/transactions.py =================================
 # One transaction with its locks and its retries, alike on SQLite and PostgreSQL.
-# ==============================================================================
 
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
@@ -3723,6 +3619,27 @@ class TransactionRunner:
         self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
+        # Whether a statement was refused: the tables may not be those that were prepared.
+        self.in_doubt = False
+
+    def find_file(self) -> tuple[int, int] | None:
+        """Which file SQLite's is now; None if there is none.
+
+        A connection goes on writing to one that was deleted or replaced, where nobody finds it.
+        """
+        path = self._engine.url.database
+        if path is None or self._engine.dialect.name != "sqlite":
+            return None
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return found.st_dev, found.st_ino
+
+    def reconnect(self) -> None:
+        """Give up all connections that aren't in use: the database isn't where they lead."""
+        self.rest()
+        self._engine.dispose()
 
     def run(
         self,
@@ -3774,9 +3691,11 @@ class TransactionRunner:
                 if error.connection_invalidated:
                     self.rest()  # the others won't be any better
                 if is_refused(error):
+                    self.in_doubt = True
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
-                if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
+                again = is_worth_retrying(error) or self._is_connected()
+                if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
             except UsageLimitsError:
@@ -3814,16 +3733,22 @@ class TransactionRunner:
             connection.close()
         return result
 
+    def _is_connected(self) -> bool:
+        """Whether another thread has a connection: the server is there, and only has no more.
+
+        A crowd that takes up all of its connections must not look like an outage.
+        """
+        pool = self._engine.pool
+        return isinstance(pool, QueuePool) and pool.checkedout() > 0
+
     def _may_keep_one(self) -> bool:
         """Whether others who use the pool find a connection all the same."""
         pool = self._engine.pool
         return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()
 
 
-# ==============================================================================
-# helpers/ledger/tables.py
+# ==================================== helpers/ledger/tables.py ====================================
 # The ledger's own tables and their numbered migrations.
-# ==============================================================================
 
 # Own MetaData: Open WebUI's migrations never see these tables, and ours never see its own.
 ledger_metadata = MetaData()
@@ -4041,10 +3966,8 @@ def migrate_ledger(connection: Connection, now: int) -> int:
     return len(MIGRATIONS) - applied
 
 
-# ==============================================================================
-# helpers/ledger/identities.py
+# ================================== helpers/ledger/identities.py ==================================
 # Identities: whom the names in the policies mean, also after a rename.
-# ==============================================================================
 
 # For so long a worker may not know of a rename that it hasn't seen itself.
 REFRESH_SECONDS = 5
@@ -4135,6 +4058,12 @@ class Identities:
         own = (subject.user_id, fold_name(subject.email))
         keys, doubtful = self._keys_of("user", subject.user_id, own)
         return replace(subject, groups=tuple(groups), keys=keys, doubtful=doubtful)
+
+    def names_user(self, subject: Subject) -> bool:
+        """Whether a name in the policies may mean this very user, and not only its groups."""
+        own = ("user", subject.user_id), ("user", fold_name(subject.email))
+        named = own[0] in self.sure or own[0] in self.doubtful
+        return named or any(name in self.bound for name in own)
 
     def _keys_of(
         self, kind: Kind, key: str, own: Iterable[str]
@@ -4425,7 +4354,11 @@ class IdentityMemory:
         return (*identities.notices, *unpriced_models(policies, self._unpriced.values()))
 
     def recall(self, policies: PolicySet, subject: Subject) -> Subject:
-        """The user with the names in the policies that mean it and its groups.
+        """The user with the names in the policies that mean it and its groups; raises as below."""
+        return self.identities(policies).recall(subject)
+
+    def identities(self, policies: PolicySet) -> Identities:
+        """Whom the names in the policies mean.
 
         Raises:
             LedgerError: Nothing is known of these policies yet, and the database can't be read.
@@ -4433,14 +4366,14 @@ class IdentityMemory:
         last = self._last_look
         same = last.policies is policies
         if same and self._clock() - last.at < REFRESH_SECONDS:
-            return last.identities.recall(subject)
+            return last.identities
         # Where somebody else is looking already, what was known a moment ago is new enough.
         if self._looking.acquire(blocking=not same):
             try:
                 last = self._looked_anew(policies)
             finally:
                 self._looking.release()
-        return last.identities.recall(subject)
+        return last.identities
 
     def _looked_anew(self, policies: PolicySet) -> Look:
         last, now = self._last_look, self._clock()
@@ -4492,36 +4425,35 @@ def form_note(notices: tuple[str, ...]) -> str:
     return "\n".join(f"- {one}" for one in shown)
 
 
-# ==============================================================================
-# helpers/ledger/counters.py
+# =================================== helpers/ledger/counters.py ===================================
 # Counters: sums of settled records per scope, model glob and window.
-# ==============================================================================
+
+Key = TypeVar("Key")
+Counted = tuple[str, str, str]  # the scope, model glob and source of records
 
 NO_END = 2**53
 # A control character that no model or group is called by.
 NAME_ESCAPE = "\x1a"
 ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# So many counters that were last looked at in different seconds have their records summed apart.
+MOST_SEGMENTS = 20
 # A clock that steps back by less is only being set right.
 STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
 CLOCK_TOLERANCE_SECONDS = 86_400
-AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-TAKE_FROM_COUNTER = (
-    counters_table.update()
-    .where(counters_table.c.id == bindparam("key"))
-    .values(
-        {
-            counters_table.c[name]: counters_table.c[name] - bindparam(f"less_{name}")
-            for name in AMOUNT_COLUMNS
-        }
-    )
+AMOUNT_COLUMNS = tuple(counters_table.c[one.name] for one in fields(Amounts))
+ADDED = {column: column + bindparam(f"more_{column.name}") for column in AMOUNT_COLUMNS}
+ADD_TO_COUNTER = (
+    counters_table.update().where(counters_table.c.id == bindparam("key")).values(ADDED)
 )
-COUNTED_SUMS = (
-    func.sum(records_table.c.counted),
-    func.sum(records_table.c.weighted_input_tokens),
-    func.sum(records_table.c.weighted_output_tokens),
-    func.sum(records_table.c.cost_micros * records_table.c.counted),
+# What a record counts, in the order of `Amounts`.
+COUNTED_COLUMNS = (
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros * records_table.c.counted,
 )
+COUNTED_SUMS = tuple(map(func.sum, COUNTED_COLUMNS))
 
 
 @dataclass(slots=True)
@@ -4621,27 +4553,6 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(
-    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
-) -> Amounts:
-    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
-    rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_SUMS)
-        .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
-            scope_condition(scope, source),
-        )
-        .group_by(records_table.c.model_names)
-    )
-    total = Amounts()
-    for names, *sums in rows:
-        if glob_matches(glob, names):
-            total += Amounts(*(int(value) for value in sums))
-    return total
-
-
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
     return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
@@ -4666,12 +4577,7 @@ def addition_by_id(count: int) -> Update:
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
         )
-        .values(
-            {
-                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-                for name in AMOUNT_COLUMNS
-            }
-        )
+        .values(ADDED)
     )
 
 
@@ -4701,7 +4607,9 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, start, end)
+        counted = {key: what_counts(applied) for key, applied in limits.items()}
+        begins = dict.fromkeys(limits, start)
+        used = sum_for_limits(connection, read_from, counted, begins, end)
         rows += [
             {
                 "id": key,
@@ -4717,40 +4625,100 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
     connection.execute(counters_table.insert(), rows)
 
 
+def what_counts(applied: AppliedLimit) -> Counted:
+    """Which records a limit counts."""
+    return applied.scope, applied.limit.model_glob, applied.limit.source
+
+
+class CountingLimits(Generic[Key]):
+    """Which of many limits count a record, however many there are.
+
+    Args:
+        read_from: A scope to which all the records belong.
+        limits: What each counts.
+    """
+
+    def __init__(self, read_from: str, limits: Mapping[Key, Counted]) -> None:
+        self._read_from = read_from
+        self._by_scope: dict[str, list[tuple[Key, str, str]]] = {}
+        for key, (scope, glob, source) in limits.items():
+            self._by_scope.setdefault(scope, []).append((key, glob, source))
+        self._found: dict[tuple[str, str, str], list[Key]] = {}
+        self.differ_by_group = not set(self._by_scope) <= {read_from}
+
+    def find(self, group_ids: str, model_names: str, source: str) -> list[Key]:
+        """The limits that count what has these names; mostly the same few come again and again."""
+        record = (group_ids, model_names, source)
+        if record not in self._found:
+            scopes = {self._read_from, *(f"group:{group}" for group in split_names(group_ids))}
+            self._found[record] = [
+                key
+                for scope in scopes
+                for key, glob, only in self._by_scope.get(scope, ())
+                if only in ("", source) and glob_matches(glob, model_names)
+            ]
+        return self._found[record]
+
+
 def sum_for_limits(
-    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+    connection: Connection,
+    read_from: str,
+    limits: Mapping[str, Counted],
+    begins: Mapping[str, int],
+    end: int,
 ) -> dict[str, Amounts]:
-    """What each of these limits counts of the settled records of one scope and window."""
-    used = dict.fromkeys(limits, NOTHING)
-    by_scope: dict[str, list[str]] = {}
-    for key, applied in limits.items():
-        by_scope.setdefault(applied.scope, []).append(key)
-    if set(by_scope) <= {read_from}:
-        groups: ColumnElement[str] = literal("")
-    else:
-        groups = records_table.c.group_ids
+    """What each of these limits counts of one scope's settled records, in one statement.
+
+    Args:
+        connection: The ledger's.
+        read_from: A scope to which the records of all these limits belong.
+        limits: What each counts, by their counters.
+        begins: From which second on each one counts.
+        end: Before which second all do.
+    """
+    counting, used = CountingLimits(read_from, limits), dict.fromkeys(limits, NOTHING)
+    columns, first = records_table.c, min(begins.values())
     rows = connection.execute(
-        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+        select(
+            segment_start(begins.values()),
+            columns.group_ids if counting.differ_by_group else literal(""),
+            columns.model_names,
+            columns.source,
+            *COUNTED_SUMS,
+        )
         .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
+            columns.state == "settled",
+            columns.created_at >= first,
+            columns.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(
-            records_table.c.model_names,
-            records_table.c.source,
-            *([] if set(by_scope) <= {read_from} else [groups]),
-        )
+        .group_by(*(literal_column(str(place)) for place in range(1, 5)))
     )
-    for group_ids, names, source, *sums in rows:
+    for segment, group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
-        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
-            for key in by_scope.get(scope, ()):
-                limit = limits[key].limit
-                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
-                    used[key] += amounts
+        for key in counting.find(group_ids, names, source):
+            if begins[key] <= segment:
+                used[key] += amounts
     return used
+
+
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
+    return sum_for_limits(connection, scope, {"": (scope, glob, source)}, {"": start}, end)[""]
+
+
+def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
+    """The last of these seconds before a record was made; of very many, when it was made."""
+    first, *others = sorted(set(begins))
+    if len(others) > MOST_SEGMENTS:
+        return records_table.c.created_at
+    starts = literal(first, BigInteger)
+    if not others:
+        return starts
+    later = [(records_table.c.created_at >= start, start) for start in reversed(others)]
+    return case(*later, else_=starts)
 
 
 def rolling_end(connection: Connection, scope: str, at: int) -> int:
@@ -4788,43 +4756,39 @@ def move_rolling_counters(
 ) -> None:
     """Take out what has left the rolling windows of these limits since they were last looked at.
 
-    Each record is taken out once, so the cost per request stays flat; counters whose windows have
-    moved alike are moved together, however many pools there are.
+    Each record is taken out once, so the cost per request stays flat; all counters of one period
+    are moved together, however many pools there are and whenever each was looked at.
 
     Members of a pool settle without its lock: its row is locked first, by writing where it starts,
     and what they have added by then stays.
     """
-    moving: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    moving: dict[tuple[int, str], dict[str, AppliedLimit]] = {}
     for key, applied in limits.items():
         start, end = counted_window(applied, at)
-        if end == NO_END and start > (begun := counters[key].window_start):
-            moving.setdefault((begun, start, read_scope(applied)), {})[key] = applied
-    for (begun, start, read_from), moved in moving.items():
+        if end == NO_END and start > counters[key].window_start:
+            moving.setdefault((start, read_scope(applied)), {})[key] = applied
+    for (start, read_from), moved in moving.items():
+        begins = {key: counters[key].window_start for key in moved}
         for key, *amounts in connection.execute(
             counters_table.update()
             .where(counters_table.c.id.in_(list(moved)))
             .values(window_start=start)
-            .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
+            .returning(counters_table.c.id, *AMOUNT_COLUMNS)
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
+        counted = {key: what_counts(applied) for key, applied in moved.items()}
         left = []
-        for key, gone in sum_for_limits(connection, read_from, moved, begun, start).items():
+        for key, gone in sum_for_limits(connection, read_from, counted, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
-                less = {f"less_{name}": value for name, value in amount_values(gone).items()}
-                left.append({"key": key, **less})
+                left.append({"key": key, **amount_values(NOTHING - gone, "more_")})
         if left:
-            connection.execute(TAKE_FROM_COUNTER, left)
+            connection.execute(ADD_TO_COUNTER, left)
 
 
-def amount_values(amounts: Amounts) -> dict[str, int]:
-    """The counter columns that hold `amounts`."""
-    return {
-        "requests": amounts.requests,
-        "input_tokens": amounts.input_tokens,
-        "output_tokens": amounts.output_tokens,
-        "cost_micros": amounts.cost_micros,
-    }
+def amount_values(amounts: Amounts, prefix: str = "") -> dict[str, int]:
+    """Amounts by the names of their columns."""
+    return {prefix + column.name: getattr(amounts, column.name) for column in AMOUNT_COLUMNS}
 
 
 def add_to_counters(
@@ -4843,18 +4807,22 @@ def add_to_counters(
     ]
     if not ids:
         return
-    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    values = {**more, **number_values("id", ids), "created_at": created_at}
-    connection.execute(addition_by_id(len(ids)), values)
+    values = {**amount_values(amounts, "more_"), **number_values("id", ids)}
+    connection.execute(addition_by_id(len(ids)), {**values, "created_at": created_at})
     for key in ids:
         counters[key].used += amounts
 
 
-# ==============================================================================
-# helpers/ledger/snapshots.py
-# What one statement sees of the ledger: counters with their grants, and running replies.
-# ==============================================================================
+# ================================= helpers/ledger/limit_states.py =================================
+# Where limits stand: what is used, what replies still running hold, and what was granted.
 
+# How many records are read to say when a limit admits requests again: a few mostly do.
+RECORDS_LOOKED_AT = (16, 100)
+# What is remembered, and in how many scopes and windows it is looked up at once.
+MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
+ResetKey = tuple[str, str]  # a counter and a measure
+# How much was over a rolling limit, and the second at which that was found to have left it.
+KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
     literal_column("'counter'"),
     counters_table.c.id,
@@ -4862,10 +4830,7 @@ COUNTERS = select(
     counters_table.c.model_glob,
     counters_table.c.window_start,
     counters_table.c.window_end,
-    counters_table.c.requests,
-    counters_table.c.input_tokens,
-    counters_table.c.output_tokens,
-    counters_table.c.cost_micros,
+    *AMOUNT_COLUMNS,
     counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
@@ -4887,10 +4852,7 @@ RUNNING = select(
     records_table.c.model_names,
     records_table.c.created_at,
     null(),
-    records_table.c.counted,
-    records_table.c.weighted_input_tokens,
-    records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros * records_table.c.counted,
+    *COUNTED_COLUMNS,
     records_table.c.source,
     null(),
     null(),
@@ -4954,40 +4916,6 @@ def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSele
     return union_all(counters, running)
 
 
-def snapshot_of_limits(
-    connection: Connection,
-    ids: Collection[str],
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Those counters of the limits that there are, and what runs under them.
-
-    Args:
-        connection: Under the locks of all scopes concerned, if it is to be acted upon.
-        ids: Their counters.
-        limits: The limits to look at.
-        at: Now, in seconds since 1970.
-        except_id: A reservation to leave out: the caller's own.
-    """
-    keys = sorted(set(ids))
-    return read_snapshot(connection, "id", keys, limits, at=at, except_id=except_id)
-
-
-def snapshot_of_record(
-    connection: Connection,
-    scopes: Collection[str],
-    created_at: int,
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Every counter that a record made at `created_at` belongs to, and what runs under `limits`."""
-    return read_snapshot(
-        connection, "scope", scopes, limits, at=at, except_id=except_id, created_at=created_at
-    )
-
-
 def read_snapshot(
     connection: Connection,
     name: str,
@@ -4995,6 +4923,17 @@ def read_snapshot(
     limits: Sequence[AppliedLimit],
     **values: object,
 ) -> Snapshot:
+    """Those counters that there are, and what runs under the limits, in one statement.
+
+    Args:
+        connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        name: "id" for the counters with these keys; "scope" for all those of these scopes to
+            which a record made at `created_at` belongs.
+        keys: Their ids or scopes.
+        limits: The limits to look at.
+        values: `at`: now, in seconds since 1970; `except_id`: a reservation to leave out, the
+            caller's own; `created_at`.
+    """
     users = {applied.scope.removeprefix("user:") for applied in limits}
     of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
     if of_one_user:
@@ -5018,36 +4957,16 @@ def read_snapshot(
     return snapshot
 
 
-# ==============================================================================
-# helpers/ledger/limit_states.py
-# Where limits stand: what is used, what replies still running hold, and what was granted.
-# ==============================================================================
-
-# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
-# and as everyone waits there is an end to it.
-RECORDS_LOOKED_AT = (16, 250)
-MOST_RESETS = 10_000
-# By counter and measure: how much was over a rolling limit, and the second at which that was found
-# to have left it.
-KnownResets = dict[tuple[str, str], tuple[int, int | None]]
-COUNTED: dict[Measure, ColumnElement[int]] = {
-    "tokens": records_table.c.weighted_input_tokens + records_table.c.weighted_output_tokens,
-    "input_tokens": records_table.c.weighted_input_tokens,
-    "output_tokens": records_table.c.weighted_output_tokens,
-    "requests": records_table.c.counted,
-    "cost": records_table.c.cost_micros * records_table.c.counted,
-}
-
-
 def read_limit_states(
     connection: Connection,
     limits: Sequence[AppliedLimit],
     at: int,
     except_id: str,
     snapshot: Snapshot | None = None,
-    known_resets: KnownResets | None = None,
 ) -> tuple[LimitState, ...]:
     """Where each limit stands.
+
+    A rolling one admits requests again after a period at the latest: `with_resets` knows better.
 
     Args:
         connection: Under the locks of all scopes concerned, so that no record is settled in
@@ -5056,7 +4975,6 @@ def read_limit_states(
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
         snapshot: What the same transaction has read already.
-        known_resets: When rolling limits open again, as it was found; for `find_rolling_reset`.
     """
     if not limits:
         return ()
@@ -5068,7 +4986,8 @@ def read_limit_states(
     }
     if snapshot is None or not snapshot.counters.keys() >= counted.keys():
         # A reply's own counters aren't those of today if it has begun before.
-        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
+        ids = sorted(set(keys))
+        snapshot = read_snapshot(connection, "id", ids, limits, at=at, except_id=except_id)
     counters = snapshot.counters
     wanted = {
         key: applied
@@ -5077,106 +4996,127 @@ def read_limit_states(
     }
     if wanted:
         make_counters(connection, wanted, at)
-        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+        made = read_snapshot(connection, "id", sorted(wanted), limits, at=at, except_id=except_id)
+        counters |= made.counters
     move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
-        rolling, measure = applied.limit.period.rolling, applied.limit.measure
-        if applied.limit.is_moment:
-            states.append(moment_state(applied, snapshot, at))
-            continue
-        state = LimitState(
-            applied,
-            used=counters[key].used.of(measure),
-            reserved=snapshot.reserved_of(applied, at).of(measure),
-            reset_at=applied.window.end,
-            granted=counters[key].granted_to(applied),
+        measure, counter = applied.limit.measure, counters.get(key)
+        held = NOTHING if applied.limit.is_per_request else snapshot.reserved_of(applied, at)
+        states.append(
+            LimitState(
+                applied,
+                # Of one moment nothing adds up: what is running counts, or what this one takes.
+                used=counter.used.of(measure) if counter else 0,
+                reserved=held.of(measure),
+                reset_at=latest_reset(applied, at),
+                granted=counter.granted_to(applied) if counter else 0,
+            )
         )
-        if rolling is not None:
-            reset_at = find_rolling_reset(connection, state, at, known_resets)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
-        states.append(state)
     return tuple(states)
 
 
-def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
-    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
-    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
-    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
+def latest_reset(applied: AppliedLimit, at: int) -> datetime:
+    """When the window of a limit ends; of a rolling one, when all that is in it has left it."""
+    rolling = applied.limit.period.rolling
+    return applied.window.end if rolling is None else datetime.fromtimestamp(at, UTC) + rolling
 
 
-def find_rolling_reset(
-    connection: Connection, state: LimitState, at: int, known: KnownResets | None = None
-) -> int:
-    """The second at which a rolling limit admits requests again; `at` plus the period below it.
+def with_resets(
+    connection: Connection,
+    states: Sequence[LimitState],
+    at: int,
+    known: KnownResets | None = None,
+) -> tuple[LimitState, ...]:
+    """The same states; a rolling limit that is reached says when it admits requests again.
 
     That is when the records that went over have left the window, the oldest first. Where those
-    are more than are looked at, the window's whole length is an upper bound.
+    are more than are looked at, what the state says already is an upper bound. No lock is needed:
+    what is settled meanwhile changes by little when that is.
 
     Whoever is refused asks again and again: it is read anew only once something has changed since
     it was written into `known`.
     """
-    applied = state.applied
-    start, _ = counted_window(applied, at)
-    period_seconds = at - start + 1
-    excess = state.taken - state.amount + 1
-    if excess <= 0 or state.amount == 0:
-        return at + period_seconds
     known = {} if known is None else known
-    key = (counter_id(applied), applied.limit.measure)
-    last_excess, reset_at = known.get(key, (0, None))
-    if last_excess != excess or (reset_at is not None and reset_at <= at):
-        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+    reached: dict[ResetKey, LimitState] = {}
+    asked: dict[tuple[str, int], dict[ResetKey, LimitState]] = {}
+    for state in states:
+        applied = state.applied
+        if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
+            continue
+        key: ResetKey = (counter_id(applied), applied.limit.measure)
+        reached[key] = state
+        excess, opens = known.get(key, (0, None))
+        if excess != excess_of(state) or (opens is not None and opens <= at):
+            window = (read_scope(applied), counted_window(applied, at)[0])
+            asked.setdefault(window, {})[key] = state
+    for (read_from, start), some in list(asked.items())[:MOST_LOOK_UPS]:
         if len(known) >= MOST_RESETS:
             known.clear()
-        known[key] = (excess, reset_at)
-    return at + period_seconds if reset_at is None else reset_at
+        left = read_leaving(connection, read_from, start, some)
+        period = at - start + 1
+        for key, state in some.items():
+            known[key] = excess_of(state), left[key] + period if key in left else None
+    instants = {
+        state.applied: datetime.fromtimestamp(opens, UTC)
+        for key, state in reached.items()
+        if (opens := known.get(key, (0, None))[1]) is not None
+    }
+    return tuple(
+        # A clock that was ahead may have seen it open later than it can.
+        replace(state, reset_at=min(state.reset_at, instants[state.applied]))
+        if state.applied in instants
+        else state
+        for state in states
+    )
 
 
-def read_rolling_reset(
-    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
-) -> int | None:
-    """When as much as that has left a rolling window; None where too many records decide.
+def excess_of(state: LimitState) -> int:
+    """How much has to leave a limit's window before it admits requests."""
+    return state.taken - state.amount + 1
 
-    Everyone's are read for a pool: looking for its own could take long where others have more.
+
+def read_leaving(
+    connection: Connection, read_from: str, start: int, states: Mapping[ResetKey, LimitState]
+) -> dict[ResetKey, int]:
+    """The second of the record with which enough leaves each limit, of those where few decide.
+
+    Everyone's are read for pools, once for all of one window: looking for their own could take
+    long where others have more.
     """
-    limit, scope = applied.limit, applied.scope
     columns = records_table.c
     oldest = (
         select(
-            columns.created_at,
-            columns.user_id,
             columns.group_ids,
             columns.model_names,
             columns.source,
-            COUNTED[limit.measure],
+            columns.created_at,
+            *COUNTED_COLUMNS,
         )
-        .where(scope_condition(read_scope(applied)), columns.created_at >= start)
+        .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
-    fitting: dict[str, bool] = {}  # by the names of a model: mostly the same few
+    counting = CountingLimits(
+        read_from, {key: what_counts(state.applied) for key, state in states.items()}
+    )
+    found: dict[ResetKey, int] = {}
     for most in RECORDS_LOOKED_AT:
-        left = excess
-        for created_at, user_id, group_ids, names, source, amount in connection.execute(
-            oldest.limit(most)
-        ):
-            if names not in fitting:
-                fitting[names] = glob_matches(limit.model_glob, names)
-            if (
-                fitting[names]
-                and limit.source in ("", source)
-                and in_scope(scope, user_id, group_ids)
-            ):
-                left -= amount
-                if left <= 0:
-                    return int(created_at) + period_seconds
-    return None
+        left = {key: excess_of(state) for key, state in states.items() if key not in found}
+        for groups, names, source, created_at, *sums in connection.execute(oldest.limit(most)):
+            amounts = Amounts(*sums)
+            for key in counting.find(groups, names, source):
+                if key in left:
+                    left[key] -= amounts.of(states[key].applied.limit.measure)
+                    if left[key] <= 0:
+                        found[key] = int(created_at)
+                        del left[key]
+        if not left:
+            break
+    return found
 
 
-# ==============================================================================
-# helpers/ledger/records.py
+# =================================== helpers/ledger/records.py ====================================
 # Records: one row per reply, reserved when it is admitted and closed once.
-# ==============================================================================
 
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
@@ -5245,19 +5185,10 @@ def key_of_row(row: Row[Any]) -> RecordKey:
 
 def charge_of_row(row: Row[Any]) -> Charge:
     """What a record that was read holds; an estimate, since its reply was never settled."""
-    return Charge(
-        row.input_tokens,
-        row.output_tokens,
-        row.cached_input_tokens,
-        row.cost_micros,
-        True,
-        Amounts(
-            row.counted,
-            row.weighted_input_tokens,
-            row.weighted_output_tokens,
-            row.cost_micros * row.counted,
-        ),
-    )
+    tokens = (row.input_tokens, row.output_tokens, row.cached_input_tokens)
+    weighted = (row.counted, row.weighted_input_tokens, row.weighted_output_tokens)
+    counted = Amounts(*weighted, cost_micros=row.cost_micros * row.counted)
+    return Charge(Usage(*tokens, estimated=True), row.cost_micros, counted)
 
 
 def insert_record(
@@ -5338,17 +5269,15 @@ def correct_record(
     return (charge or Charge()).counted - charge_of_row(found).counted
 
 
-# ==============================================================================
-# helpers/ledger/reports.py
-# Reports: what the ledger says of many limits and records at once, read only.
-# ==============================================================================
+# ================================= helpers/ledger/many_limits.py ==================================
+# Many limits at once: where they stand at one moment of the ledger, read only.
 
 ROWS_PER_QUERY = 500
-# Of so many rolling limits that are reached it is looked up when they open again.
-MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
+# By user and window, what was used of each model (by its joined names) and from each source.
+WindowSums = defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]]
 
 
 def read_snapshot_of(
@@ -5361,9 +5290,6 @@ def read_snapshot_of(
     result = work(connection)
     connection.exec_driver_sql("COMMIT")
     return result
-
-
-# Where limits stand
 
 
 def grant_key(applied: AppliedLimit) -> GrantKey:
@@ -5394,34 +5320,33 @@ def read_counters(
         columns.cost_micros,
     )
     return {
-        key: (start, end, *sums)
+        key: (start, end, requests, input_tokens, output_tokens, cost)
         for some in in_parts(scopes)
-        for key, start, end, *sums in connection.execute(
+        for key, start, end, requests, input_tokens, output_tokens, cost in connection.execute(
             query.where(columns.scope.in_(some), columns.window_end > at)
-        )
+        ).all()
     }
 
 
-def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
-    """What administrators have added to limits of these scopes, by `grant_key`."""
+def read_granted(
+    connection: Connection, at: int, scope: str | None = None
+) -> Mapping[GrantKey, int]:
+    """What administrators have added to limits, or to those of one scope, by `grant_key`."""
     columns = grants_table.c
     key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
-    return {
-        tuple(names): int(amount)
-        for some in in_parts(scopes)
-        for *names, amount in connection.execute(
-            select(*key, func.sum(columns.amount))
-            .where(columns.scope.in_(some), columns.expires_at > at)
-            .group_by(*key)
-        )
-    }
+    query = select(*key, func.sum(columns.amount)).where(columns.expires_at > at).group_by(*key)
+    if scope is not None:
+        query = query.where(columns.scope == scope)
+    return {tuple(names): int(amount) for *names, amount in connection.execute(query).all()}
 
 
-def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, list[RunningReply]]:
-    """Replies that are still running, by each scope that they count for."""
+def read_running(
+    connection: Connection, scope: str | None = None
+) -> Mapping[str, Sequence[RunningReply]]:
+    """Replies that are still running, or those of one scope, by each that they count for."""
     query = RUNNING
-    if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
-        query = query.where(records_table.c.user_id == only.removeprefix("user:"))
+    if scope is not None and scope.startswith("user:"):
+        query = query.where(records_table.c.user_id == scope.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
     for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
@@ -5436,57 +5361,56 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
 
 @dataclass(frozen=True, slots=True)
 class CountedSpan:
-    """What is alike in a limit of many users: how its counters' ids end, and what they count."""
+    """What is alike in a limit of many users: its counters' ids around the scope, and the window.
 
+    Args:
+        id_start: How the ids begin.
+        id_end: How they end.
+        start: The first second that counts.
+        end: The one after the last.
+        rolling: The length of a rolling window in seconds; 0 for another.
+    """
+
+    id_start: str
     id_end: str
     start: int
     end: int
+    rolling: int
 
     @classmethod
     def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
         """The span of a limit at the second `at`."""
-        head = f"via {applied.limit.source} " if applied.limit.source else ""
-        id_end = counter_id(applied).removeprefix(head + applied.scope)
-        return cls(id_end, *counted_window(applied, at))
+        source, rolling = applied.limit.source, applied.limit.period.rolling
+        id_start = f"via {source} " if source else ""
+        id_end = counter_id(applied).removeprefix(id_start + applied.scope)
+        seconds = 0 if rolling is None else int(rolling.total_seconds())
+        return cls(id_start, id_end, *counted_window(applied, at), seconds)
+
+    def missing(self, counter: Sequence[int] | None, at: int) -> tuple[int, int, int]:
+        """Which records to add to a counter (1) or to take from it (-1): from when, until when.
+
+        With 1 nothing that the counter has is of use; 0: it is up to date.
+        """
+        if counter is None:
+            return 1, self.start, self.end
+        if not self.rolling:
+            return 0, 0, 0
+        moved = self.start - counter[0]
+        outlived = counter[1] < at + CLOCK_TOLERANCE_SECONDS // 2
+        if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
+            return 1, self.start, NO_END
+        return (-1, counter[0], self.start) if moved > 0 else (0, 0, 0)
 
 
-def counter_needs(
-    applied: AppliedLimit, span: CountedSpan, counter: tuple[int, ...] | None, at: int
-) -> tuple[Amounts, int, int, int]:
-    """What is known of a limit's use, and which records to add (1) or take away (-1)."""
-    rolling, start = applied.limit.period.rolling, span.start
-    if applied.limit.is_moment:
-        return NOTHING, 0, 0, 0
-    if counter is None:
-        return NOTHING, 1, start, span.end
-    counted_from, counted_to, *sums = counter
-    if rolling is None:
-        return Amounts(*sums), 0, 0, 0
-    moved = start - counted_from
-    outlived = counted_to < at + CLOCK_TOLERANCE_SECONDS // 2
-    if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
-        return NOTHING, 1, start, NO_END
-    if moved <= 0:
-        return Amounts(*sums), 0, 0, 0
-    return Amounts(*sums), -1, counted_from, start
+@lru_cache
+def window_sums(sqlite: bool) -> Select[Any]:
+    """What users have used in the windows of a JSON list; built once, as that takes a while.
 
-
-def sums_of_users(
-    connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names and the source.
-
-    Args:
-        connection: The ledger's.
-        wanted: User ids, each with the first second and the one after the last.
+    As one parameter: a list of values would take much longer to compile than to look up.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
-    if not wanted:
-        return found
-    # As one parameter: a list of values would take much longer to compile than to look up.
     windows: Any
-    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
-    if connection.dialect.name == "sqlite":
+    text = bindparam("windows", type_=Text)
+    if sqlite:
         windows = func.json_each(text).table_valued("value")
         parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
     else:
@@ -5495,7 +5419,7 @@ def sums_of_users(
         parts = [windows.c.value[at].astext for at in range(3)]
     user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
     names, source = records_table.c.model_names, records_table.c.source
-    rows = connection.execute(
+    return (
         select(user_id, since, until, names, source, *COUNTED_SUMS)
         .select_from(windows)
         .join(
@@ -5509,80 +5433,124 @@ def sums_of_users(
         )
         .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
     )
-    for user, first, end, model_names, asked_from, *sums in rows:
-        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
+
+
+def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int]]) -> WindowSums:
+    """What users have used in windows of theirs, by the models' names and the source.
+
+    Args:
+        connection: The ledger's.
+        wanted: User ids, each with the first second and the one after the last.
+    """
+    found: WindowSums = defaultdict(list)
+    if wanted:
+        query = window_sums(connection.dialect.name == "sqlite")
+        rows = connection.execute(query, {"windows": json.dumps(sorted(wanted))})
+        for user, first, end, model_names, asked_from, *sums in rows:
+            found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
+
+
+class LimitReader:
+    """Reads where limits stand at one instant: by their counters, else by the records.
+
+    Nothing is written and no lock is needed, if the connection sees one moment of the database.
+    However many limits are asked for at once, it takes few statements.
+
+    Args:
+        connection: The ledger's.
+        at: The instant.
+    """
+
+    def __init__(self, connection: Connection, at: datetime) -> None:
+        self._connection, self._second = connection, int(at.timestamp())
+        self._spans: dict[int, tuple[AppliedLimit, CountedSpan]] = {}
+        self._resets: KnownResets = {}
+        # By scope; None: by all of them, which is read once, as both are few.
+        self._running: dict[str | None, Mapping[str, Sequence[RunningReply]]] = {}
+        self._granted: dict[str | None, Mapping[GrantKey, int]] = {}
+
+    def read(self, limits: Sequence[AppliedLimit]) -> list[LimitState]:
+        """Where these stand."""
+        scopes = {applied.scope for applied in limits}
+        counters = read_counters(self._connection, scopes, self._second)
+        only = next(iter(scopes)) if len(scopes) == 1 else None
+        if only not in self._running:
+            self._running[only] = read_running(self._connection, only)
+            self._granted[only] = read_granted(self._connection, self._second, only)
+        running, granted = self._running[only], self._granted[only]
+        needs, windows = [], set()
+        for applied in limits:
+            span = self._span(applied)
+            counter = counters.get(f"{span.id_start}{applied.scope}{span.id_end}")
+            missing = (0, 0, 0)
+            if not applied.limit.is_moment:
+                missing = span.missing(counter, self._second)
+            if missing[0] and not applied.is_pool:
+                windows.add((applied.scope.removeprefix("user:"), *missing[1:]))
+            needs.append((counter, missing))
+        sums, states = sums_of_users(self._connection, windows), []
+        for applied, (counter, (sign, start, end)) in zip(limits, needs, strict=True):
+            used = NOTHING if counter is None or sign > 0 else Amounts(*counter[2:])
+            if sign:
+                more = self._sum(applied, start, end, sums)
+                used = used + more if sign > 0 else used - more
+            states.append(self._state(applied, used, granted, running))
+        if len(self._resets) >= MOST_LOOK_UPS:
+            return states
+        return list(with_resets(self._connection, states, self._second, self._resets))
+
+    def _span(self, applied: AppliedLimit) -> CountedSpan:
+        # By identity: at one instant a limit has one window, whoever it is applied to.
+        found = self._spans.get(id(applied.limit))
+        if found is None:
+            span = CountedSpan.of(applied, self._second)
+            found = self._spans[id(applied.limit)] = (applied, span)
+        return found[1]
+
+    def _sum(self, applied: AppliedLimit, start: int, end: int, sums: WindowSums) -> Amounts:
+        limit = applied.limit
+        if applied.is_pool:
+            glob, source = limit.model_glob, limit.source
+            return sum_settled(self._connection, applied.scope, glob, start, end, source)
+        return sum(
+            (
+                part
+                for names, source, part in sums[applied.scope.removeprefix("user:"), start, end]
+                if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+            ),
+            NOTHING,
+        )
+
+    def _state(
+        self,
+        applied: AppliedLimit,
+        used: Amounts,
+        granted: Mapping[GrantKey, int],
+        running: Mapping[str, Sequence[RunningReply]],
+    ) -> LimitState:
+        limit, reserved = applied.limit, NOTHING
+        for reply in () if limit.is_per_request else running.get(applied.scope, ()):
+            if reply.counts_for(applied, self._second):
+                reserved += reply.reserved
+        return LimitState(
+            applied,
+            used.of(limit.measure),
+            reserved.of(limit.measure),
+            latest_reset(applied, self._second),
+            granted.get(grant_key(applied), 0) if granted else 0,
+        )
 
 
 def read_states(
     connection: Connection, limits: Sequence[AppliedLimit], at: datetime
 ) -> tuple[LimitState, ...]:
-    """Where limits stand at the instant `at`: by their counters, else by the records.
+    """Where limits stand at the instant `at`, as a `LimitReader` finds it."""
+    return tuple(LimitReader(connection, at).read(limits)) if limits else ()
 
-    Nothing is written and no lock is needed, if the connection sees one moment of the database.
-    However many limits, it takes few statements.
-    """
-    if not limits:
-        return ()
-    second, scopes = int(at.timestamp()), {applied.scope for applied in limits}
-    counters = read_counters(connection, scopes, second)
-    granted = read_granted(connection, scopes, second)
-    running = read_running(connection, scopes)
-    spans: dict[int, CountedSpan] = {}
-    needs = []
-    for applied in limits:
-        # By identity: at one instant a limit has one window, whoever it is applied to.
-        span = spans.get(id(applied.limit))
-        if span is None:
-            span = spans[id(applied.limit)] = CountedSpan.of(applied, second)
-        head = f"via {applied.limit.source} " if applied.limit.source else ""
-        counter = counters.get(f"{head}{applied.scope}{span.id_end}")
-        needs.append(counter_needs(applied, span, counter, second))
-    sums = sums_of_users(
-        connection,
-        {
-            (applied.scope.removeprefix("user:"), start, end)
-            for applied, (_, sign, start, end) in zip(limits, needs, strict=True)
-            if sign and not applied.is_pool
-        },
-    )
-    states, looked_up = [], 0
-    at = datetime.fromtimestamp(second, UTC)
-    for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
-        limit = applied.limit
-        if sign:
-            if applied.is_pool:
-                more = sum_settled(
-                    connection, applied.scope, limit.model_glob, start, end, limit.source
-                )
-            else:
-                parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                more = sum(
-                    (
-                        part
-                        for names, source, part in parts
-                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
-                    ),
-                    NOTHING,
-                )
-            used = used + more if sign > 0 else used - more
-        held = () if limit.is_per_request else running.get(applied.scope, ())
-        reserved = [one.reserved for one in held if one.counts_for(applied, second)]
-        rolling = limit.period.rolling
-        state = LimitState(
-            applied,
-            used.of(limit.measure),
-            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            applied.window.end if rolling is None else at + rolling,
-            granted.get(grant_key(applied), 0) if granted else 0,
-        )
-        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-            looked_up += 1
-            reset = find_rolling_reset(connection, state, second)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
-        states.append(state)
-    return tuple(states)
 
+# =================================== helpers/ledger/reports.py ====================================
+# Reports: what records add up to by user, model, day, group and source, read only.
 
 # Which day a record belongs to
 
@@ -5661,6 +5629,9 @@ RECORD_SUMS = (
 INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
 )
+
+# Few enough that Python's collector, which holds every thread, has little to look at.
+RECORDS_AT_ONCE = 500
 
 RowKey = tuple[Any, ...]
 
@@ -5762,15 +5733,25 @@ def first_and_last(connection: Connection, selection: Selection) -> tuple[int, i
 
 
 def sum_records(
-    connection: Connection, selection: Selection, wanted: Sequence[str]
+    connection: Connection,
+    selection: Selection,
+    wanted: Sequence[str],
+    most: int | None = None,
 ) -> dict[RowKey, Sums]:
     """What records add up to, by the values of some dimensions.
 
     Sums come from the database; only groups, of which a record names several, are told apart
     here. A record of a user in several groups counts in each of them, one in none under None.
+
+    Args:
+        connection: The ledger's.
+        selection: Which records count.
+        wanted: The dimensions, in the order of `DIMENSIONS`.
+        most: Where there are more sums than that, the rest isn't read.
     """
     columns: dict[str, ColumnElement[Any]] = {
-        "user": records_table.c.user_id,
+        # Not the column itself: SQLite would go through all records in the order of its index.
+        "user": func.coalesce(records_table.c.user_id, literal_column("''")),
         "model": records_table.c.model_id,
         "source": records_table.c.source,
         "group": records_table.c.group_ids,
@@ -5787,8 +5768,8 @@ def sum_records(
         select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped),
         execution_options={"yield_per": 1_000},
     )
-    sums: defaultdict[RowKey, Sums] = defaultdict(Sums)
-    for row in rows:
+    sums: dict[RowKey, Sums] = {}
+    for row in (row for some in rows.partitions() for row in some):
         key = list(row[: len(wanted)])
         part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
         if day_at is not None:
@@ -5797,7 +5778,10 @@ def sum_records(
         for group in groups:
             if group_at is not None:
                 key[group_at] = group
-            sums[tuple(key)] += part
+            known = sums.get(whole_key := tuple(key))
+            sums[whole_key] = part if known is None else known + part
+        if most is not None and len(sums) > most:
+            break
     return sums
 
 
@@ -5833,20 +5817,52 @@ def read_latest(connection: Connection, selection: Selection, most: int) -> Sequ
     ).all()
 
 
-def read_grants(
-    connection: Connection, scopes: Collection[str], since: int, most: int
-) -> Sequence[Row[Any]]:
-    """What was granted, reset and taken back since then, the newest first."""
-    columns = grants_table.c
-    return connection.execute(
-        select(grants_table)
-        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
-        .order_by(columns.created_at.desc(), columns.id)
-        .limit(most)
-    ).all()
+def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
+    """The last address on record of users whom Open WebUI has no more."""
+    columns = records_table.c
+    emails = {}
+    for user_id in user_ids:
+        email = connection.scalar(
+            select(columns.user_email)
+            .where(columns.user_id == user_id)
+            .order_by(columns.created_at.desc())
+            .limit(1)
+        )
+        emails[user_id] = str(email or "")
+    return emails
 
 
-# As text
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    found = connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": RECORDS_AT_ONCE},
+    )
+    return (row for some in found.partitions() for row in some)
+
+
+# ================================= helpers/ledger/report_rows.py ==================================
+# Report rows: sums with the names of what they are of, as JSON and CSV.
 
 # Public, as are the columns of DIMENSIONS: other programs read them.
 SUM_COLUMNS = (
@@ -5857,6 +5873,7 @@ SUM_COLUMNS = (
     "cost_usd",
     "estimated_requests",
 )
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 # What a spreadsheet takes for the beginning of a formula.
 FORMULA_SIGNS = ("=", "+", "-", "@")
 
@@ -5896,26 +5913,13 @@ def named_rows(
     return rows
 
 
-def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
-    """The last address on record of users whom Open WebUI has no more."""
-    columns = records_table.c
-    emails = {}
-    for user_id in user_ids:
-        email = connection.scalar(
-            select(columns.user_email)
-            .where(columns.user_id == user_id)
-            .order_by(columns.created_at.desc())
-            .limit(1)
-        )
-        emails[user_id] = str(email or "")
-    return emails
-
-
 def printable(text: str) -> str:
     """A text without control characters: models' ids come from outside.
 
     A terminal or a spreadsheet might obey them, and XML has no place for them.
     """
+    if text.isprintable():
+        return text
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
         for letter in text
@@ -5946,12 +5950,21 @@ def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
     )
 
 
+def sums_row(sums: Sums) -> dict[str, int | float]:
+    """The same as JSON has them; money as a number."""
+    return {
+        "requests": sums.requests,
+        "input_tokens": sums.input_tokens,
+        "output_tokens": sums.output_tokens,
+        "total_tokens": sums.total_tokens,
+        "cost_usd": sums.cost_micros / 1_000_000,
+        "estimated_requests": sums.estimated_requests,
+    }
+
+
 def as_json(rows: Iterable[UsageRow]) -> str:
     """A list of objects, one on each line; money as a number."""
-    objects: list[dict[str, Any]] = [
-        {**row.keys, **dict(zip(SUM_COLUMNS, sum_values(row.sums), strict=True))} for row in rows
-    ]
-    lines = [json.dumps(item, ensure_ascii=False, default=float) for item in objects]
+    lines = [ENCODER.encode({**row.keys, **sums_row(row.sums)}) for row in rows]
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
 
 
@@ -5968,43 +5981,8 @@ def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
     return output.getvalue()
 
 
-def amount_number(measure: Measure, amount: int) -> float:
-    """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
-    return amount / 1_000_000 if measure == "cost" else amount
-
-
-def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
-    """Records from `start` on and before `until`, in the order of time."""
-    columns = records_table.c
-    return connection.execute(
-        select(
-            columns.created_at,
-            columns.user_id,
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.settled_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
-            columns.estimated,
-            columns.id,
-        )
-        .where(columns.created_at >= start, columns.created_at < until)
-        .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": 5_000},
-    )
-
-
-# ==============================================================================
-# helpers/ledger/grants.py
+# ==================================== helpers/ledger/grants.py ====================================
 # Grants: what administrators add to limits, reset and take back; rows, never edits.
-# ==============================================================================
 
 # A reset of a rolling limit is a few rows that run out one after another, as the use does.
 ROLLING_PARTS = 60
@@ -6162,37 +6140,42 @@ def rolling_parts(
     columns = records_table.c
     rows = connection.execute(
         select(
-            columns.created_at,
+            (columns.created_at + (length + step - 1)) // step * step,
             columns.model_names,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
+            *COUNTED_SUMS,
         )
         .where(
             columns.state == "settled",
-            columns.counted > 0,
             columns.created_at >= start,
             scope_condition(applied.scope, applied.limit.source),
         )
-        .order_by(columns.created_at.desc())
+        .group_by(literal_column("1"), literal_column("2"))
+        .order_by(literal_column("1").desc())
     )
     parts: dict[int, int] = {}
-    for created_at, model_names, *amounts in rows:
+    for expires_at, model_names, *sums in rows:
         if glob_matches(applied.limit.model_glob, model_names):
-            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
-            expires_at = -(-(created_at + length) // step) * step
+            part = min(amount, int(Amounts(*sums).of(applied.limit.measure)))
             parts[expires_at] = parts.get(expires_at, 0) + part
             amount -= part
-        if amount <= 0:
-            break
     return {expires_at: part for expires_at, part in parts.items() if part}
 
 
-# ==============================================================================
-# helpers/ledger/reply_lengths.py
+def read_grants(
+    connection: Connection, scopes: Collection[str], since: int, most: int
+) -> Sequence[Row[Any]]:
+    """What was granted, reset and taken back since then, the newest first."""
+    columns = grants_table.c
+    return connection.execute(
+        select(grants_table)
+        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
+        .order_by(columns.created_at.desc(), columns.id.desc())  # "revoked:…" before the grant
+        .limit(most)
+    ).all()
+
+
+# ================================ helpers/ledger/reply_lengths.py =================================
 # Reply lengths: how long the replies of each model are of late, by what is on record.
-# ==============================================================================
 
 # So many records are read, whoever made them, and no more often than that.
 RECORDS_READ = 1_000
@@ -6288,10 +6271,8 @@ class ReplyLengths:
         self._known.update(usual_lengths(rows))
 
 
-# ==============================================================================
-# helpers/ledger/policy_versions.py
+# =============================== helpers/ledger/policy_versions.py ================================
 # Policy versions: the last policies texts that were saved on the page, to go back to.
-# ==============================================================================
 
 MOST_VERSIONS = 20
 
@@ -6335,11 +6316,11 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
     )
 
 
-# ==============================================================================
-# helpers/ledger/ledger.py
+# ==================================== helpers/ledger/ledger.py ====================================
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
-# ==============================================================================
 
+# How long it may take to find out when a limit opens again: who is refused is told something.
+LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
 # A clock is believed once it has been right for a week, or for as long as records are kept, where
@@ -6399,7 +6380,8 @@ def settle_record(
             return False, None
     if more is None or more == NOTHING:
         return True, None
-    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    values = {"at": now, "except_id": key.id, "created_at": key.created_at}
+    snapshot = read_snapshot(connection, "scope", key.scopes, limits, **values)
     add_to_counters(
         connection, snapshot.counters, key.model_names, key.source, key.created_at, more
     )
@@ -6433,6 +6415,7 @@ class Ledger:
         self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
+        self._file: tuple[int, int] | None = None  # in which it was prepared
         self.known_resets: KnownResets = {}
         self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
@@ -6440,15 +6423,26 @@ class Ledger:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _states(
-        self,
-        connection: Connection,
-        limits: Sequence[AppliedLimit],
-        at: int,
-        except_id: str,
-        snapshot: Snapshot | None = None,
-    ) -> tuple[LimitState, ...]:
-        return read_limit_states(connection, limits, at, except_id, snapshot, self.known_resets)
+    def _with_resets(self, decision: Decision) -> Decision:
+        """The same with when rolling limits open again: looked up once nobody waits for it."""
+        if all(
+            state.applied.limit.period.rolling is None or not state.exceeded
+            for state in decision.states
+        ):
+            return decision
+        try:
+            return Decision(
+                self.read(
+                    lambda connection: with_resets(
+                        connection, decision.states, self._now(), self.known_resets
+                    ),
+                    time.monotonic() + LOOK_UP_SECONDS,
+                )
+            )
+        except (LedgerDataError, LedgerError) as error:
+            # What was decided is decided: they open a period from now at the latest.
+            log.debug("Usage limits: %s; when a limit opens again isn't known", error)
+            return decision
 
     def read(
         self, work: Callable[[Connection], ReadResult], deadline: float | None = None
@@ -6477,19 +6471,29 @@ class Ledger:
         self._transactions.rest()
 
     def prepare(self, deadline: float | None = None) -> None:
-        """Make or update the tables; costs nothing after the first time."""
-        if self._prepared:
+        """Make or update the tables; costs next to nothing after the first time.
+
+        Also where SQLite's file was replaced, or a statement was refused: by a ledger that lacks
+        a table, perhaps.
+        """
+        transactions = self._transactions
+        if self._prepared and not transactions.in_doubt and self._file == transactions.find_file():
             return
         with self._preparing:
-            if not self._prepared:
-                made = self._transactions.run(
+            file = transactions.find_file()
+            if self._prepared and self._file != file:
+                log.error("Usage limits: the ledger's file was replaced: what it had is gone")
+                transactions.reconnect()
+            if not self._prepared or self._file != file or transactions.in_doubt:
+                transactions.in_doubt = False
+                made = transactions.run(
                     lambda connection: migrate_ledger(connection, self._now()),
                     exclusive=("migrations",),
                     deadline=deadline,
                 )
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
-                self._prepared = True
+                self._file, self._prepared = transactions.find_file(), True
 
     def reserve(
         self,
@@ -6523,7 +6527,7 @@ class Ledger:
             nonlocal tries
             tries += 1
             decision = Decision(
-                self._states(connection, limits, reservation.created_at, reservation.id)
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
             )
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -6542,7 +6546,8 @@ class Ledger:
 
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        admission = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return replace(admission, decision=self._with_resets(admission.decision))
 
     def settle(
         self,
@@ -6576,7 +6581,7 @@ class Ledger:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
             closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = self._states(connection, asked, now, reservation.id, snapshot)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -6586,7 +6591,12 @@ class Ledger:
             return Settlement(Decision(states), closed, crossed)
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
+        settlement = self._transactions.run(
+            work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline
+        )
+        decision = self._with_resets(settlement.decision)
+        crossed = Decision(settlement.crossed).with_states(decision.states).states
+        return replace(settlement, decision=decision, crossed=crossed)
 
     def check(
         self,
@@ -6596,13 +6606,14 @@ class Ledger:
     ) -> Decision:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare(deadline)
-        return self._transactions.run(
+        decision = self._transactions.run(
             lambda connection: Decision(
-                self._states(connection, limits, self._now(), reservation.id)
+                read_limit_states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+        return self._with_resets(decision)
 
     def grow(
         self,
@@ -6627,12 +6638,13 @@ class Ledger:
 
         def work(connection: Connection) -> Decision:
             now = self._now()
-            decision = Decision(self._states(connection, limits, now, reservation.id))
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
             renew_record(connection, reservation.id, hold(decision), now)
             return decision
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        decision = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return self._with_resets(decision)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
@@ -6795,10 +6807,8 @@ class Ledger:
         return marked.first() is not None
 
 
-# ==============================================================================
-# helpers/openwebui/wording.py
+# ================================== helpers/openwebui/wording.py ==================================
 # Wording: what one language has to say, and the rules that tell its plural forms apart.
-# ==============================================================================
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
@@ -6990,7 +7000,7 @@ def read_language(text: str, base: Language | None = None) -> Language:
     return replace(base, **stated) if base else Language(**stated)
 
 
-# helpers/openwebui/languages/en.py
+# =============================== helpers/openwebui/languages/en.py ================================
 ENGLISH = read_language("""
 tag: en · name: English · less_than: less than {amount}
 units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
@@ -7025,11 +7035,7 @@ page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits appl
   Today by model
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/de.py
-# German.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/de.py ================================
 GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
@@ -7071,11 +7077,7 @@ page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsa
   Heute nach Modell
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/fr.py
-# French.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/fr.py ================================
 FRENCH = read_language("""
 tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
@@ -7117,7 +7119,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
   Affichage impossible pour le moment. Veuillez réessayer plus tard.|Aujourd’hui par modèle
 """)
 
-# helpers/openwebui/languages/fr_ca.py
+# ============================== helpers/openwebui/languages/fr_ca.py ==============================
 CANADIAN_FRENCH = read_language(
     """
 tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
@@ -7135,11 +7137,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
     FRENCH,
 )
 
-# ==============================================================================
-# helpers/openwebui/languages/es.py
-# Spanish.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/es.py ================================
 SPANISH = read_language("""
 tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
@@ -7177,7 +7175,7 @@ page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Comp
   No se puede mostrar en este momento. Inténtalo de nuevo más tarde.|Hoy por modelo
 """)
 
-# helpers/openwebui/languages/it.py
+# =============================== helpers/openwebui/languages/it.py ================================
 ITALIAN = read_language("""
 tag: it · name: italiano · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: meno di {amount}
@@ -7214,11 +7212,7 @@ page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Cond
   Al momento non è possibile mostrarlo. Riprova più tardi.|Oggi per modello
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/pt_br.py
-# Portuguese as written in Brazil.
-# ==============================================================================
-
+# ============================== helpers/openwebui/languages/pt_br.py ==============================
 BRAZILIAN_PORTUGUESE = read_language("""
 tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
 money: US$\u00a0{amount} · less_than: menos de {amount}
@@ -7256,11 +7250,7 @@ page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilha
   Não é possível mostrar isto agora. Tente novamente mais tarde.|Hoje por modelo
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/nl.py
-# Dutch.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/nl.py ================================
 DUTCH = read_language("""
 tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
 less_than: minder dan {amount}
@@ -7300,11 +7290,7 @@ page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedee
   Dit kan nu niet worden getoond. Probeer het later opnieuw.|Vandaag per model
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/pl.py
-# Polish.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/pl.py ================================
 POLISH = read_language("""
 tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
@@ -7344,11 +7330,7 @@ page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpan
   Nie można teraz tego pokazać. Spróbuj ponownie później.|Dzisiaj według modelu
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/ru.py
-# Russian.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/ru.py ================================
 RUSSIAN = read_language("""
 tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
 less_than: менее {amount} · percent: {n}\u00a0%
@@ -7389,11 +7371,7 @@ page: Лимиты использования|Лимит|Использован�
   Сейчас это нельзя показать. Повторите попытку позже.|Сегодня по моделям
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/uk.py
-# Ukrainian.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/uk.py ================================
 UKRAINIAN = read_language("""
 tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
 money: {amount}\u00a0$ · less_than: менше ніж {amount}
@@ -7435,7 +7413,7 @@ page: Ліміти використання|Ліміт|Використано|З
   Зараз це неможливо показати. Спробуйте пізніше.|Сьогодні за моделями
 """)
 
-# helpers/openwebui/languages/tr.py
+# =============================== helpers/openwebui/languages/tr.py ================================
 TURKISH = read_language("""
 tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
@@ -7472,7 +7450,7 @@ page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|
   Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.|Modele göre bugün
 """)
 
-# helpers/openwebui/languages/zh_cn.py
+# ============================== helpers/openwebui/languages/zh_cn.py ==============================
 CHINESE = read_language("""
 tag: zh-CN · name: 简体中文 · plural: alike · less_than: 不到 {amount}
 units: 个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答
@@ -7500,7 +7478,7 @@ page: 用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共�
   返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。|今日按模型统计
 """)
 
-# helpers/openwebui/languages/zh_tw.py
+# ============================== helpers/openwebui/languages/zh_tw.py ==============================
 TAIWANESE_CHINESE = read_language("""
 tag: zh-TW · name: 繁體中文 · plural: alike · less_than: 不到 {amount}
 units: 個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應
@@ -7528,7 +7506,7 @@ page: 用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共�
   重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。|今日依模型統計
 """)
 
-# helpers/openwebui/languages/ja.py
+# =============================== helpers/openwebui/languages/ja.py ================================
 JAPANESE = read_language("""
 tag: ja · name: 日本語 · plural: alike · less_than: {amount} 未満
 units: トークン, 入力トークン, 出力トークン, リクエスト, 件の応答
@@ -7564,7 +7542,7 @@ page: 使用量の上限|上限|使用済み|予約済み|残り|リセット|�
   現在表示できません。しばらくしてから再試行してください。|今日のモデル別使用量
 """)
 
-# helpers/openwebui/languages/ko.py
+# =============================== helpers/openwebui/languages/ko.py ================================
 KOREAN = read_language("""
 tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
 units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
@@ -7596,11 +7574,7 @@ page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공�
   지금은 표시할 수 없습니다. 나중에 다시 시도하세요.|오늘 모델별 사용량
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/ar.py
-# Arabic.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/ar.py ================================
 ARABIC = read_language("""
 tag: ar · name: العربية · plural: Arabic · right_to_left: yes · less_than: أقل من {amount}
 counted: {amount} {unit}|{unit}|{unit}|{amount} {unit}
@@ -7638,7 +7612,7 @@ page: حدود الاستخدام|الحدّ|المستخدَم|المحجوز|�
   اليوم حسب النموذج
 """)
 
-# helpers/openwebui/languages/he.py
+# =============================== helpers/openwebui/languages/he.py ================================
 HEBREW = read_language("""
 tag: he · name: עברית · plural: Hebrew · right_to_left: yes · less_than: פחות מ-{amount}
 units: אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, בקשה|בקשות, תגובה|תגובות
@@ -7670,10 +7644,8 @@ page: מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המ�
   לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.|היום לפי מודל
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/catalog.py
+# ============================= helpers/openwebui/languages/catalog.py =============================
 # Languages: all there are, and which one a reader gets.
-# ==============================================================================
 
 LANGUAGES: Mapping[str, Language] = {
     language.tag.lower(): language
@@ -7720,10 +7692,8 @@ def choose_language(tags: str) -> Language:
     return ENGLISH
 
 
-# ==============================================================================
-# helpers/openwebui/page_assets.py
+# ================================ helpers/openwebui/page_assets.py ================================
 # The usage page: one HTML page with its style, its script and the words of all languages.
-# ==============================================================================
 
 PAGE_HTML = r"""<!doctype html>
 <html lang="en">
@@ -8157,6 +8127,8 @@ function userParts(data, afterLimits) {
   ];
 }
 
+const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
+
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
@@ -8170,9 +8142,13 @@ function grantTable(grants, limits, revoke) {
     column("reason", t("reason")),
     times("expires_at", t("until"), (row) => when(row.expires_at)),
     ...(revoke ? [column("id", "Take back", (row) => {
-      const control = button("Revoke", () => revoke(row, control));
-      control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
-      return control;
+      const what = `${amount(row, row.amount)} of ${granted(row)}`;
+      const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
+      const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
+      return el("form.row", { onsubmit: (event) => {
+        event.preventDefault();
+        revoke(row, why.value, control);
+      } }, why, control);
     })] : []),
   ], rows, { plain: true }));
 }
@@ -8310,10 +8286,9 @@ function actions(who, limits, grants) {
       control.disabled = false;
     }
   };
-  const reason = () => el("input", { required: true, maxlength: 200 });
   const limit = select(countable.map((one) => [one.limit, textOf(one)]));
   const much = el("input", { required: true, placeholder: "10k" });
-  const [whyMore, whyReset] = [reason(), reason()];
+  const [whyMore, whyReset] = [reasonInput(), reasonInput()];
   const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
   const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
   const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
@@ -8334,8 +8309,8 @@ function actions(who, limits, grants) {
           "Reset");
       }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
       el(".row", {}, field("Reason", whyReset), zero)))),
-    grantTable(grants, limits, (grant, control) => change(control, "DELETE",
-      `grants/${encodeURIComponent(grant.id)}`, undefined, "Revoked")),
+    grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
+      `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
 }
 
@@ -8592,10 +8567,8 @@ def render_page(nonce: str) -> str:
     return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
 
 
-# ==============================================================================
-# helpers/openwebui/messages.py
+# ================================= helpers/openwebui/messages.py ==================================
 # Every sentence that a user or an administrator reads, with its numbers.
-# ==============================================================================
 
 PLACEHOLDERS = (
     *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
@@ -9122,10 +9095,8 @@ def alert_sentence(state: LimitState, user: str) -> str:
     return f"{clean_name(user)} {crossed} the limit of {limit}{named}."
 
 
-# ==============================================================================
-# helpers/openwebui/alerts.py
+# ================================== helpers/openwebui/alerts.py ===================================
 # Alerts: tells the administrator's webhook that a user has crossed a limit.
-# ==============================================================================
 
 ALERT_ATTEMPTS = 4
 ALERT_TIMEOUT_SECONDS = 10
@@ -9209,10 +9180,8 @@ class AlertSender:
                 log.exception("Usage limits: an alert was not delivered")
 
 
-# ==============================================================================
-# helpers/openwebui/refusals.py
+# ================================= helpers/openwebui/refusals.py ==================================
 # Refusals and rate headers as the programs of each protocol read them.
-# ==============================================================================
 
 # The clients of OpenAI and Anthropic wait this long between their own attempts at most.
 LONGEST_CLIENT_WAIT = 60
@@ -9309,10 +9278,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     return headers
 
 
-# ==============================================================================
-# helpers/openwebui/http_requests.py
+# =============================== helpers/openwebui/http_requests.py ===============================
 # The HTTP requests that the layer serves: their state, path and body.
-# ==============================================================================
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
@@ -9427,10 +9394,8 @@ class ReadRequest:
         return receive
 
 
-# ==============================================================================
-# helpers/openwebui/valves.py
+# ================================== helpers/openwebui/valves.py ===================================
 # The valves: what the administrator and each user can set, and how bad input is refused.
-# ==============================================================================
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
 read_policies = lru_cache(maxsize=8)(parse_policies)
@@ -9474,85 +9439,47 @@ For a member of several groups, the one with the lowest `priority = N` takes pre
 table means, and can replay the last days against it."""
 
 
-class RefusalMemory(BaseModel):
-    """Valves that remember why they were refused, since Open WebUI's own toast hides it.
+@dataclass(slots=True)
+class FormTexts:
+    """What the valves form shows above its fields when it opens next.
 
-    The reason goes to the server log, and into the field's description when the form opens
-    next. It is forgotten once other valves have been accepted.
+    Args:
+        refused: Why a field was refused, until other valves have been accepted.
+        unsaved: Why one was refused when the valves were to be stored.
+        notes: What else there is to say about one.
+        accepted: The valves that were accepted last.
+    """
+
+    refused: dict[str, str] = field(default_factory=dict)
+    unsaved: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    accepted: Any = None
+
+    def note(self, name: str, text: str) -> None:
+        """Show a text above a field; "" for none."""
+        self.notes[name] = text
+        if not text:
+            del self.notes[name]
+
+    def refuse(self, name: str, reason: str) -> str:
+        """The text above a field that was refused now, which also goes to the log, once."""
+        if not self.refused.get(name, "").endswith(reason):
+            log.error("Usage limits: valve %s was refused: %s", name, reason)
+        return f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
+
+
+# Open WebUI makes its valves anew for every request, so that they can't remember anything.
+FORM_TEXTS = FormTexts()
+
+
+class AdminValves(BaseModel):
+    """What the administrator sets.
+
+    Open WebUI's own toast hides why valves were refused: the reason goes to the server log and
+    into the form.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
-
-    refusals: ClassVar[dict[str, str]] = {}
-    notes: ClassVar[dict[str, str]] = {}
-    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
-    accepted: ClassVar[dict[str, Any]] = {}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        """Note a refusal by field; drop the note when the valves change for good."""
-        if isinstance(data, dict):
-            # The form posts an emptied number field as "": that means its default.
-            data = {
-                name: value
-                for name, value in data.items()
-                if value != "" or cls.is_text_field(name)
-            }
-        try:
-            valves = handler(data)
-        except ValidationError as error:
-            cls.note_refusal(error)
-            raise
-        if cls.refusals and data != cls.accepted:
-            cls.refusals.clear()
-        if not cls.refusals:
-            cls.accepted.clear()
-            cls.accepted.update(data if isinstance(data, dict) else {})
-        return valves
-
-    @classmethod
-    def is_text_field(cls, name: str) -> bool:
-        """Whether a field is free text, for which "" is a value of its own."""
-        return name in cls.model_fields and cls.model_fields[name].annotation is str
-
-    @classmethod
-    def note_refusal(cls, error: ValidationError) -> None:
-        """Log each reason once and keep it for the form."""
-        for problem in error.errors(include_url=False, include_context=False, include_input=False):
-            field = str(problem["loc"][0]) if problem["loc"] else "valves"
-            reason = problem["msg"].removeprefix("Value error, ")
-            if not cls.refusals.get(field, "").endswith(reason):
-                log.error("Usage limits: valve %s was refused: %s", field, reason)
-            cls.refusals[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (cls.notes, cls.refusals | cls.unsaved):
-            for name, text in list(above.items()):
-                described = schema.get("properties", {}).get(name)
-                if described is not None:
-                    described["description"] = f"{text}\n\n{described.get('description', '')}"
-        return schema
-
-    @classmethod
-    def note(cls, name: str, text: str) -> None:
-        """Show a text above a field's description when the form opens next; "" for none."""
-        cls.notes[name] = text
-        if not text:
-            del cls.notes[name]
-
-
-class AdminValves(RefusalMemory):
-    """What the administrator sets."""
-
-    refusals: ClassVar[dict[str, str]] = {}
-    notes: ClassVar[dict[str, str]] = {}
-    unsaved: ClassVar[dict[str, str]] = {}
-    accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
         default=0,
@@ -9670,6 +9597,53 @@ class AdminValves(RefusalMemory):
         json_schema_extra={"input": {"type": "password"}},
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        """Note a refusal by field; drop the note when the valves change for good."""
+        if isinstance(data, dict):
+            # The form posts an emptied number field as "": that means its default.
+            data = {
+                name: value
+                for name, value in data.items()
+                if value != "" or cls.is_text_field(name)
+            }
+        try:
+            valves = handler(data)
+        except ValidationError as error:
+            cls.note_refusal(error)
+            raise
+        if data != FORM_TEXTS.accepted:
+            FORM_TEXTS.refused.clear()
+        if not FORM_TEXTS.refused:
+            FORM_TEXTS.accepted = data
+        return valves
+
+    @classmethod
+    def is_text_field(cls, name: str) -> bool:
+        """Whether a field is free text, for which "" is a value of its own."""
+        return name in cls.model_fields and cls.model_fields[name].annotation is str
+
+    @classmethod
+    def note_refusal(cls, error: ValidationError) -> None:
+        """Log each reason once and keep it for the form."""
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            name = str(problem["loc"][0]) if problem["loc"] else "valves"
+            reason = problem["msg"].removeprefix("Value error, ")
+            FORM_TEXTS.refused[name] = FORM_TEXTS.refuse(name, reason)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for above in (FORM_TEXTS.notes, FORM_TEXTS.refused | FORM_TEXTS.unsaved):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
+        return schema
+
     @field_validator("policies")
     @classmethod
     def check_policies(cls, text: str) -> str:
@@ -9698,13 +9672,12 @@ class AdminValves(RefusalMemory):
         Not when they are loaded: an older release stored such ones, and users then read the
         built-in sentence.
         """
-        self.unsaved.clear()
+        FORM_TEXTS.unsaved.clear()
         for name in ("limit_message", "warning_message"):
             try:
                 check_template(name, getattr(self, name))
             except ConfigurationError as error:
-                log.error("Usage limits: valve %s was refused: %s", name, error)
-                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                FORM_TEXTS.unsaved[name] = FORM_TEXTS.refuse(name, str(error))
                 raise
         stored: dict[str, Any] = handler(self)
         return stored
@@ -9763,6 +9736,11 @@ class AdminValves(RefusalMemory):
         return Policy("default", "default", limits or None)
 
 
+def is_exempt(valves: AdminValves, subject: Subject) -> bool:
+    """Whether a user is recorded but never refused."""
+    return valves.exempt_admins and subject.role == "admin"
+
+
 class PersonalValves(BaseModel):
     """What each user sets, in a form in the user's own language."""
 
@@ -9789,10 +9767,8 @@ class PersonalValves(BaseModel):
         return schema
 
 
-# ==============================================================================
-# helpers/openwebui/host_versions.py
+# =============================== helpers/openwebui/host_versions.py ===============================
 # What is special about Open WebUI's versions, and which of its internals are leaned upon.
-# ==============================================================================
 
 HostVersion = tuple[int, int, int]
 
@@ -9854,10 +9830,8 @@ HOST_INTERNALS = (
     HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
 
-# ==============================================================================
-# helpers/openwebui/replies.py
+# ================================== helpers/openwebui/replies.py ==================================
 # One reply from its admission to its end.
-# ==============================================================================
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
@@ -9883,6 +9857,9 @@ UNBOUNDED = 2**62
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
 OPTION_KEYS = ("num_predict", "max_tokens")
+
+# What Open WebUI gives the hooks to show something on the chat page.
+Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def positive_number(value: object) -> int | None:
@@ -9938,18 +9915,6 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
         body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
-class ReplyKeeper(Protocol):
-    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
-
-    def forget(self, reply: Reply) -> None: ...
-
-    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
-
-    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
-
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
-
-
 @dataclass(slots=True, eq=False)
 class Reply:
     """What is known of one reply while it runs.
@@ -9958,7 +9923,8 @@ class Reply:
     clients can only send JSON, none of them can make one up.
     """
 
-    keeper: ReplyKeeper
+    # Its Accounting; of another paste's class where the filter was replaced while it is running.
+    keeper: Any
     reservation: Reservation
     limits: tuple[AppliedLimit, ...]
     rule: ModelRule
@@ -9970,6 +9936,7 @@ class Reply:
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
     stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    needs_ledger: bool = False  # whether that goes for an outage of the ledger, too
     expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
@@ -9990,7 +9957,8 @@ class Reply:
     writes_since: float | None = None  # by `time.monotonic`
     refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
     stopped: bool = False
-    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
+    emitter: Emitter | None = None  # of the chat page's, to say why it was stopped
+    unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -10036,7 +10004,7 @@ class Reply:
             self.output_tokens = min(wanted, most)
             self.output_cap = most if most < wanted else None
 
-    def prompt_with(self, seen: MeteredUsage) -> int:
+    def prompt_with(self, seen: Usage) -> int:
         """The prompt tokens of all rounds so far, with the one that was announced last."""
         return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
 
@@ -10046,7 +10014,7 @@ class Reply:
         speed = produced / max(seconds, 1.0)
         return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
 
-    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+    def hold_more(self, seen: Usage, held: int, block: int, decision: Decision) -> Charge:
         """Hold a block more, or what the limits leave of it; a transaction may do so twice.
 
         Args:
@@ -10110,7 +10078,8 @@ class Reply:
         Returns:
             The size of its stream at which to ask again; None where it has to end.
         """
-        return await self.keeper.keep_up(self, size, step)
+        following: int | None = await self.keeper.keep_up(self, size, step)
+        return following
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -10176,7 +10145,7 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def reserved_charge(self, seen: Usage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
@@ -10188,11 +10157,11 @@ class Reply:
             return estimate
         return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def estimated_charge(self, seen: Usage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
         seen = seen or self.meter.total()
         return make_charge(
-            MeteredUsage(
+            Usage(
                 input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
@@ -10205,9 +10174,7 @@ class Reply:
     def unseen_charge(self) -> Charge:
         """What a call is charged for of which nothing was seen: an ordinary reply at most."""
         output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
-        return make_charge(
-            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
-        )
+        return make_charge(Usage(self.prompt_tokens, output_tokens, estimated=True), self.rule)
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
@@ -10227,10 +10194,23 @@ class Reply:
             metered = self.meter.total(usage, text)
             awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
             if awaited:  # stopped while a round of tools had gone to the model
-                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+                metered += Usage(awaited, estimated=True)
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model else None
+
+
+def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
+    """The reply that was admitted with this metadata."""
+    reply = metadata.get(METADATA_KEY) if metadata else None
+    # Not isinstance: the file may have been pasted anew while the reply was running. What came
+    # from a client would be made of JSON's types.
+    return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by 0.1.0, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
@@ -10261,10 +10241,8 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
     return replace(estimate, cost_micros=held.cost_micros, counted=held)
 
 
-# ==============================================================================
-# helpers/openwebui/passthrough.py
+# ================================ helpers/openwebui/passthrough.py ================================
 # The paths by which Open WebUI lets its users reach a model past the hooks.
-# ==============================================================================
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
 # the middleware. request: counted as one request. indexing: the same, where the administrator has
@@ -10503,17 +10481,15 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if status is not None and status >= 400:
         return None
     if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+        return make_charge(Usage(), reply.rule)
     if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
     return reply.unseen_charge()
 
 
-# ==============================================================================
-# helpers/openwebui/host.py
+# =================================== helpers/openwebui/host.py ====================================
 # The only place that knows Open WebUI: its database, groups, models and errors.
-# ==============================================================================
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
@@ -10854,10 +10830,8 @@ def warn_about_old_host() -> None:
         )
 
 
-# ==============================================================================
-# helpers/openwebui/stream_usage.py
+# =============================== helpers/openwebui/stream_usage.py ================================
 # Usage in streams: which models' providers refuse to be asked for it.
-# ==============================================================================
 
 ASK_FOR_USAGE = {"include_usage": True}
 REFUSING_STATUSES = (400, 422)
@@ -11004,22 +10978,12 @@ def copied_message(message: object) -> object:
     return {**message, "content": own}
 
 
-# ==============================================================================
-# helpers/openwebui/endings.py
+# ================================== helpers/openwebui/endings.py ==================================
 # Endings: a stream that may go no further ends as its protocol ends one at its length.
-# ==============================================================================
 
 StreamPart = bytes | str
 LONGEST_LINE = 2**16
 LINE_ENDS = frozenset((b"\n", "\n"))
-
-
-class BoundedReply(Protocol):
-    """A reply whose stream may have to end."""
-
-    choices: int
-
-    async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
 def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
@@ -11111,7 +11075,7 @@ class StreamWatch:
         self._last, self._first = data, self._first or data
         return self._size >= self._mark
 
-    async def ending(self, reply: BoundedReply) -> list[bytes]:
+    async def ending(self, reply: Reply) -> list[bytes]:
         """What ends the stream here; nothing where the reply may go on."""
         following = await reply.keep_up(self._size, len(self._last))
         if following is None:
@@ -11120,7 +11084,7 @@ class StreamWatch:
         return []
 
 
-async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+async def bounded_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     """A stream's parts as they come, and its end where the reply may go no further.
 
     Whoever takes a part has it metered before it asks for the next one.
@@ -11139,10 +11103,8 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
             await close()
 
 
-# ==============================================================================
-# helpers/openwebui/model_calls.py
+# ================================ helpers/openwebui/model_calls.py ================================
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
-# ==============================================================================
 
 # Where Open WebUI calls models for replies, under the name that each module has for it.
 CALLERS = (
@@ -11231,102 +11193,8 @@ def is_failure(answer: object) -> bool:
     return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
 
 
-# ==============================================================================
-# helpers/openwebui/admission.py
-# From a request to a reply: whose limits count, and how much is reserved.
-# ==============================================================================
-
-LONGEST_TIMEZONE = 100
-UNCOUNTED = ModelRule("*", weight=Decimal(0))
-
-
-def is_exempt(valves: AdminValves, subject: Subject) -> bool:
-    """Whether a user is recorded but never refused."""
-    return valves.exempt_admins and subject.role == "admin"
-
-
-def count_limits(
-    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
-) -> tuple[AppliedLimit, ...]:
-    """The limits that count for a request; none for an exempt user or a free model."""
-    policies = valves.policy_set
-    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
-        return ()
-    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
-
-
-def find_reader(
-    valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> Reader:
-    """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
-    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
-    zone = find_timezone(own_zone)
-    # The chat page sends its own language for use in prompts.
-    variables = metadata.get("variables")
-    tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
-    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
-
-
-def build_reply(
-    keeper: ReplyKeeper,
-    valves: AdminValves,
-    subject: Subject,
-    user: Mapping[str, Any],
-    body: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-    model_names: tuple[str, ...],
-    source: str,
-    now: datetime,
-    *,
-    ollama: bool,
-    own_provider: bool,
-) -> Reply:
-    """Everything that is known of a reply before it is admitted.
-
-    A reply over a direct connection uses its user's own provider, and its usage comes from the
-    browser: it is on record, and counts toward nothing.
-    """
-    policies = valves.policy_set
-    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
-    reply = Reply(
-        keeper=keeper,
-        reservation=Reservation(
-            id=uuid.uuid4().hex,
-            subject=subject,
-            model_names=model_names,
-            source=source,
-            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
-            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
-            policy="exempt" if is_exempt(valves, subject) else policy.name,
-            created_at=int(now.timestamp()),
-        ),
-        limits=() if own_provider else count_limits(valves, subject, model_names, now),
-        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
-        reader=find_reader(valves, user, metadata),
-        enforced=not valves.shadow_mode,
-        prompt_tokens=prompt_tokens,
-        next_prompt_tokens=prompt_tokens,
-        wanted_output=wanted_output(body, ollama=ollama),
-        ollama=ollama,
-        choices=count_choices(body),
-        soft_limit_percent=valves.soft_limit_percent,
-        alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        # An answer that comes whole can't be ended on its way.
-        capped=not valves.shadow_mode
-        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
-        stops_at_limit=stops,
-    )
-    reply.meter.begin_round(prompt_tokens)
-    return reply
-
-
-# ==============================================================================
-# helpers/openwebui/stopping.py
+# ================================= helpers/openwebui/stopping.py ==================================
 # One process, many pastes: who keeps books in it, so that older ones let go and all stop well.
-# ==============================================================================
 
 # Every paste is a module of its own. They find each other where all modules are.
 KEEPERS_MODULE = "usage_limits_keepers"
@@ -11334,16 +11202,12 @@ KEEPERS_MODULE = "usage_limits_keepers"
 STOP_WAIT_SECONDS = 2.0
 
 
-class Stoppable(Protocol):
-    """Who holds replies, threads and connections."""
+def replace_keepers(newest: Any) -> None:
+    """Tell all older ones that another has taken over, and see that each of them stops well.
 
-    def retire(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-def replace_keepers(newest: Stoppable) -> None:
-    """Tell all older ones that another has taken over, and see that each of them stops well."""
+    They hold replies, threads and connections, and have `retire` and `stop`. Each is of the class
+    of its own paste.
+    """
     shared: Any = sys.modules.get(KEEPERS_MODULE)
     if shared is None:
         shared = sys.modules[KEEPERS_MODULE] = ModuleType(KEEPERS_MODULE)
@@ -11391,16 +11255,98 @@ def stop_on_signal(stop: Callable[[], None]) -> bool:
     return True
 
 
-# ==============================================================================
-# helpers/openwebui/accounting.py
-# Runs the ledger off the event loop and sees every reply to its end.
-# ==============================================================================
+# ================================ helpers/openwebui/chat_events.py ================================
+# Chat events: what the chat page shows of a reply's limits, as toasts and status lines.
 
-# How often a worker shows that it lives and writes what could not be written.
+# Ordinary replies stay below it, so a higher cap is not worth a line.
+CAP_WORTH_SAYING = 4_000
+
+
+async def emit(emitter: Emitter, event: dict[str, Any]) -> None:
+    """Send an event; a browser that has gone away must not cost the reply."""
+    try:
+        await emitter(event)
+    except Exception:
+        log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+
+async def emit_status(emitter: Emitter, sentence: str) -> None:
+    """A grey line over the reply."""
+    await emit(emitter, {"type": "status", "data": {"description": sentence, "done": True}})
+
+
+def usage_preference(user: Mapping[str, Any]) -> str:
+    """What the user has set for `show_usage`."""
+    return str(getattr(user.get("valves"), "show_usage", "near_limit"))
+
+
+async def tell_admitted(
+    reply: Reply,
+    admission: Admission,
+    template: str,
+    link: str,
+    user: Mapping[str, Any],
+    emitter: Emitter,
+) -> None:
+    """Warn of soft limits, each with a toast and a line, and say how long the reply may be.
+
+    Args:
+        template: The administrator's `warning_message`.
+        link: What follows the built-in sentence.
+    """
+    for state in admission.warnings:
+        now, model = datetime.now(UTC), reply.reservation.model_names[0]
+        sentence = warning_sentence(template, state, now, reply.reader, model)
+        sentence += "" if template else link
+        toast = {"type": "warning", "content": sentence}
+        await emit(emitter, {"type": "notification", "data": toast})
+        if usage_preference(user) != "never":
+            await emit_status(emitter, sentence)
+    most = reply.most_output()
+    worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+    if most is not None and most < worth:
+        await emit_status(emitter, cap_sentence(most, reply.reader.language))
+
+
+async def tell_stopped(reply: Reply, emitter: Emitter, state: LimitState | None) -> None:
+    """Say why a reply ends before its end: a limit, or no ledger."""
+    if state is None:
+        language = reply.reader.language
+        await emit_status(emitter, finish_sentence(language.ledger_error, language))
+        return
+    used = state.used + reply.used_charge().counted.of(state.applied.limit.measure)
+    sentence = stopped_sentence(replace(state, used=used), datetime.now(UTC), reply.reader)
+    await emit_status(emitter, sentence)
+
+
+async def tell_settled(
+    reply: Reply,
+    charge: Charge | None,
+    decision: Decision,
+    user: Mapping[str, Any],
+    emitter: Emitter,
+) -> None:
+    """The line of a finished reply, as its user prefers it."""
+    state, shown, now = decision.fullest, usage_preference(user), datetime.now(UTC)
+    if reply.reservation.source == "api" or not reply.enforced or getattr(reply, "stopped", False):
+        return
+    if shown == "always" and charge is not None:
+        tokens = charge.usage.input_tokens + charge.usage.output_tokens
+        line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
+        await emit_status(emitter, line)
+    elif (
+        state is not None
+        and shown == "near_limit"
+        and state.crossed_threshold(reply.soft_limit_percent) is not None
+    ):
+        await emit_status(emitter, status_line(state, now, reply.reader))
+
+
+# =============================== helpers/openwebui/ledger_worker.py ===============================
+# The ledger's worker: runs the ledger off the event loop, and does what workers owe each other.
+
+# How often a worker shows that it lives, and looks for those that don't.
 ROUND_SECONDS = 5
-RETRY_SECONDS = 5
-# How often what running replies have used is noted, and their leases are renewed.
-RENEW_SECONDS = 30
 # Who hasn't shown itself for that long, while we could look, doesn't live any more.
 WORKER_SECONDS = 15
 SWEEP_SECONDS = 60
@@ -11413,26 +11359,11 @@ SQLITE_THREADS = 1
 POSTGRESQL_THREADS = 4
 # With so many before it a request would hardly get its turn in time.
 QUEUE_LIMIT = 2_000
-# An end that the database refuses that often is set aside.
-MOST_TRIES = 5
-# So many ends that can't be written one after the other: the rest won't be either.
-MOST_FAILURES = 3
-STOP_SECONDS = 3.0
 
 ThreadResult = TypeVar("ThreadResult")
 
 
-@dataclass(slots=True)
-class WaitingEnd:
-    """The end of a reply that could not be written yet."""
-
-    reply: Reply
-    charge: Charge | None
-    reason: str
-    tries: int = 0
-
-
-class Accounting:
+class LedgerWorker:
     """One per ledger and process.
 
     Args:
@@ -11450,27 +11381,17 @@ class Accounting:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._own_engine = engine, own_engine
-        self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
-        self._threads: ThreadPoolExecutor | None = None
-        self._alerts = AlertSender()
-        self._lengths = ReplyLengths(self._read_prepared)
+        self.ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
+        self.lengths = ReplyLengths(self._read_prepared)
         self.retention_seconds = RETENTION_SECONDS
-        self._running: dict[str, Reply] = {}
-        self._unwritten: dict[str, WaitingEnd] = {}
-        self._memory: IdentityMemory | None = None
-        self._queued = 0
-        self._turn = threading.local()  # the deadline of the request that a thread works for
-        self._rounds: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._retired = False
+        self._threads: ThreadPoolExecutor | None = None
+        self.queued = 0
+        self.turn = threading.local()  # the deadline of the request that a thread works for
         # Other workers that hold something: how often each was seen to live, and since when
         # that hasn't changed.
-        self._others: dict[str, tuple[int | None, float]] = {}
-        started = time.monotonic()
+        self.others: dict[str, tuple[int | None, float]] = {}
         self._shown_at = self._swept_at = self._watched_at = float("-inf")
-        self._renewed_at = started
-        self._dropped_at = started + FIRST_DROP_SECONDS - DROP_SECONDS
-        replace_keepers(self)
+        self._dropped_at = time.monotonic() + FIRST_DROP_SECONDS - DROP_SECONDS
 
     def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
         """Read something else from the ledger's database; blocks.
@@ -11479,7 +11400,7 @@ class Accounting:
             LedgerError: The database can't be read.
             LedgerDataError: It refuses the question.
         """
-        return self._ledger.read(work, getattr(self._turn, "deadline", None))
+        return self.ledger.read(work, getattr(self.turn, "deadline", None))
 
     @property
     def database_kind(self) -> str:
@@ -11488,17 +11409,162 @@ class Accounting:
 
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
-        self._ledger.prepare()
+        self.ledger.prepare()
 
     def change(
         self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
-        return self._ledger.change(work, scopes)
+        return self.ledger.change(work, scopes)
 
     def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        self._ledger.prepare(getattr(self._turn, "deadline", None))
+        self.ledger.prepare(getattr(self.turn, "deadline", None))
         return self.read(work)
+
+    def close(self) -> None:
+        """Wait for what is being written, and give the connections back."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
+        self.ledger.rest()
+
+    def release_idle(self) -> None:
+        """Give back the connections that aren't in use, after what is running."""
+        if self._threads is not None:
+            self._threads.submit(self.ledger.rest)
+
+    def leave(self) -> None:
+        """Give back threads and connections, and tell the others, after what is running."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.submit(self._leave)
+            threads.shutdown(wait=False)
+        else:  # the pages may have read something
+            self._give_back()
+
+    def _leave(self) -> None:
+        try:
+            self.ledger.leave()
+        except Exception as error:
+            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self.ledger.rest()
+        if self._own_engine:
+            self._engine.dispose()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a request would hardly get its turn in time."""
+        return self.queued >= QUEUE_LIMIT
+
+    def in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
+        """Run `work` when it is its turn, whether or not anyone waits for it."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(
+                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
+                thread_name_prefix="usage-limits",
+            )
+        self.queued += 1
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done.add_done_callback(self._left_queue)
+        return done
+
+    def _left_queue(self, _: object) -> None:
+        self.queued -= 1
+
+    async def beat(self) -> None:
+        """Show the others that we live."""
+        if time.monotonic() - self._shown_at >= ROUND_SECONDS:
+            await self.in_thread(self.ledger.beat)
+            self._shown_at = time.monotonic()
+
+    def forgive_others(self) -> None:
+        """Start anew to wait for the others: they could not show themselves either."""
+        now = time.monotonic()
+        self.others = {name: (beats, now) for name, (beats, _) in self.others.items()}
+
+    async def settle_for_others(self) -> None:
+        """Settle what workers left that don't live any more."""
+        now = time.monotonic()
+        if now - self._watched_at < ROUND_SECONDS:
+            return
+        # Who was away, or asleep, doesn't know how long the others have said nothing.
+        awake = now - self._watched_at < WORKER_SECONDS
+        seen = await self.in_thread(self.ledger.other_workers)
+        self._watched_at = now
+        known = self.others if awake else {}
+        self.others = {
+            name: known[name] if name in known and known[name][0] == beats else (beats, now)
+            for name, beats in seen.items()
+        }
+        gone = [name for name, (_, since) in self.others.items() if now - since >= WORKER_SECONDS]
+        if not gone and now - self._swept_at < SWEEP_SECONDS:
+            return
+        self._swept_at = now
+        while await self.in_thread(partial(self.ledger.sweep, gone)):
+            pass
+        for name in gone:
+            self.others.pop(name, None)
+
+    async def drop_old(self) -> None:
+        """Drop old records, once a day."""
+        if time.monotonic() - self._dropped_at < DROP_SECONDS:
+            return
+        self._dropped_at = time.monotonic()
+        find = partial(self.ledger.find_oldest_kept, self.retention_seconds)
+        oldest = await self.in_thread(find)
+        # Each bite has a turn of its own, with other work between.
+        while oldest is not None:
+            dropped = await self.in_thread(partial(self.ledger.drop_some, oldest))
+            if not dropped:
+                break
+
+
+# ================================ helpers/openwebui/accounting.py =================================
+# Accounting: sees every reply to its end, whatever becomes of its client, model or ledger.
+
+RETRY_SECONDS = 5
+# How often what running replies have used is noted, and their leases are renewed.
+RENEW_SECONDS = 30
+# An end that the database refuses that often is set aside.
+MOST_TRIES = 5
+# So many ends that can't be written one after the other: the rest won't be either.
+MOST_FAILURES = 3
+STOP_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class WaitingEnd:
+    """The end of a reply that could not be written yet."""
+
+    reply: Reply
+    charge: Charge | None
+    reason: str
+    tries: int = 0
+
+
+class Accounting(LedgerWorker):
+    """Sees the replies of one process and one ledger to their ends."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None,
+        own_engine: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(engine, schema, own_engine, clock)
+        self._alerts = AlertSender()
+        self._running: dict[str, Reply] = {}
+        self._unwritten: dict[str, WaitingEnd] = {}
+        self._memory: IdentityMemory | None = None
+        self._maintenance: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._retired = False
+        self._renewed_at = time.monotonic()
+        replace_keepers(self)
 
     def remember_identities(
         self,
@@ -11507,7 +11573,7 @@ class Accounting:
         publish: Callable[[tuple[str, ...]], None],
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
-        ledger = self._ledger
+        ledger = self.ledger
         self._memory = IdentityMemory(
             ledger.read_names, ledger.write_names, read_host, list_models, publish
         )
@@ -11515,10 +11581,9 @@ class Accounting:
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown()
-        self._ledger.rest()
+        if self._maintenance is not None and not self._maintenance.get_loop().is_closed():
+            self._maintenance.cancel()  # or it would open others
+        super().close()
 
     def retire(self) -> None:
         """Let go of threads and connections whenever no reply is running: another has taken over.
@@ -11553,39 +11618,38 @@ class Accounting:
                     return
 
     async def admit(
-        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
+        self, build: Callable[[], Reply], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply, or why that can't be read. It is
-                called in a thread, and may block.
+            build: Finds out what is to be known of the reply. It is called in a thread, and may
+                block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
             The reply, and what was decided about it, or why it could not be reserved for.
         """
-        deadline, crowded = new_deadline(), self._queued >= QUEUE_LIMIT
+        deadline, crowded = new_deadline(), self.is_crowded
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            self._turn.deadline = deadline
+            self.turn.deadline = deadline
             try:
-                built = build()
-                reply = built[0] if isinstance(built, tuple) else built
-                if not crowded and reply.limits and not isinstance(built, tuple):
+                reply = build()
+                if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
-                    reply.expected_output = self._lengths.expected(model)
+                    reply.expected_output = self.lengths.expected(model)
             finally:
-                self._turn.deadline = None
+                self.turn.deadline = None
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
-            if isinstance(built, tuple):
-                return built
+            if reply.unread is not None:
+                return reply, reply.unread
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
-                admission = self._ledger.reserve(
+                admission = self.ledger.reserve(
                     reply.reservation,
                     reply.fit_output,
                     reply.limits,
@@ -11607,7 +11671,7 @@ class Accounting:
         if crowded:
             admission = self._loop.run_in_executor(None, reserve)
         else:
-            admission = self._in_thread(reserve)
+            admission = self.in_thread(reserve)
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
@@ -11633,8 +11697,8 @@ class Accounting:
             reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
             return reply.reserved_charge(seen)
 
-        return await self._in_thread(
-            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        return await self.in_thread(
+            lambda: self.ledger.grow(reply.reservation, hold, limits, deadline)
         )
 
     async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
@@ -11686,8 +11750,8 @@ class Accounting:
             reply.reservation.id,
             reply.reservation.subject.user_id,
         )
-        if reply.tell_stop is not None and reply.refused_by is not None:
-            await reply.tell_stop(reply.refused_by)
+        if reply.emitter is not None:
+            await tell_stopped(reply, reply.emitter, reply.refused_by)
 
     async def _grow(self, reply: Reply) -> None:
         """Reserve a block more for a reply, at once visible to all; never raises."""
@@ -11696,8 +11760,8 @@ class Accounting:
         limits = reply.limits if reply.stops else ()
         try:
             if reply.written:
-                await self._in_thread(
-                    lambda: self._ledger.grow(
+                await self.in_thread(
+                    lambda: self.ledger.grow(
                         reply.reservation,
                         partial(reply.hold_more, seen, held, block),
                         limits,
@@ -11707,8 +11771,9 @@ class Accounting:
             else:  # let through while the ledger was away, and written down at its end
                 reply.output_tokens = seen.output_tokens + block
         except LedgerError as error:
-            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
-            reply.output_tokens = seen.output_tokens + block
+            log.error("Usage limits: %s; nothing was reserved for %s", error, reply.reservation.id)
+            ends = reply.stops and reply.needs_ledger
+            reply.output_tokens = held if ends else seen.output_tokens + block
         except Exception:
             # Nothing may pass for a fault of ours: it ends where its reservation does.
             log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)
@@ -11731,10 +11796,10 @@ class Accounting:
             reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
         return await asyncio.shield(reply.ending)
 
-    def _keep_making_rounds(self) -> None:
-        # Also after a reply that could not be written: the rounds may have ended before it failed.
-        if self._rounds is None or self._rounds.done():
-            self._rounds = asyncio.create_task(self._make_rounds())
+    def _keep_maintaining(self) -> None:
+        # Also after a reply that could not be written: it may have ended before that failed.
+        if self._maintenance is None or self._maintenance.done():
+            self._maintenance = asyncio.create_task(self._maintain())
 
     def _admitted(self, done: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -11743,7 +11808,7 @@ class Accounting:
         if reply.written or isinstance(admission, LedgerError):
             self._running[reply.reservation.id] = reply
         # Also for one that is refused: a worker that is gone may hold what it wanted.
-        self._keep_making_rounds()
+        self._keep_maintaining()
 
     def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
@@ -11760,8 +11825,8 @@ class Accounting:
         if reply.meter.produced:
             return reply.used_charge()
         if not reply.called_model:
-            return Charge(estimated=True)
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+            return Charge(Usage(estimated=True))
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
     async def _settle(
         self, reply: Reply, charge: Charge | None, reason: str = ""
@@ -11772,9 +11837,7 @@ class Accounting:
         try:
             if charge is None and not reply.written:
                 return None
-            settlement = await self._in_thread(
-                lambda: self._write_end(end, reply.written, deadline)
-            )
+            settlement = await self.in_thread(lambda: self._write_end(end, reply.written, deadline))
         except BaseException as error:
             self._unwritten[key] = end
             if not isinstance(error, Exception):
@@ -11784,9 +11847,9 @@ class Accounting:
                 error,
                 key,
                 reply.reservation.subject.user_id,
-                charge.input_tokens + charge.output_tokens if charge else 0,
+                charge.usage.input_tokens + charge.usage.output_tokens if charge else 0,
             )
-            self._keep_making_rounds()
+            self._keep_maintaining()
             return None
         finally:
             self._running.pop(key, None)
@@ -11812,7 +11875,7 @@ class Accounting:
         reply, charge = end.reply, end.charge
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
-            self._ledger.reserve(
+            self.ledger.reserve(
                 reply.reservation,
                 lambda _: charge,
                 (),
@@ -11820,7 +11883,7 @@ class Accounting:
                 may_exist=True,
                 deadline=deadline,
             )
-        settlement = self._ledger.settle(
+        settlement = self.ledger.settle(
             reply.reservation,
             charge,
             reply.limits,
@@ -11835,69 +11898,44 @@ class Accounting:
             return self._write_end(end, False, deadline)
         return settlement
 
-    async def _make_rounds(self) -> None:
+    async def _maintain(self) -> None:
         """Show that we live, write what could not be written, and settle what others left."""
         while True:
             try:
-                await self._make_round()
+                await self._maintain_once()
             except LedgerError as error:
-                # The others could not show themselves either.
-                self._others = {
-                    name: (beats, time.monotonic()) for name, (beats, _) in self._others.items()
-                }
+                self.forgive_others()
                 log.error("Usage limits: %s; trying again", error)
             except Exception:
-                # A fault of ours must not end the rounds: leases would run out.
-                log.exception("Usage limits: a round failed; trying again")
-            if not (self._running or self._unwritten or self._others):
+                # A fault of ours must not end this: leases would run out.
+                log.exception("Usage limits: the maintenance failed; trying again")
+            if not (self._running or self._unwritten or self.others):
                 break
             await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
-        # Not awaited: who comes now needs rounds of its own.
+        # Not awaited: who comes now needs a loop of its own.
         if self._retired:
             self._let_go()
-        elif self._threads is not None:
-            self._threads.submit(self._ledger.rest)
+        else:
+            self.release_idle()
 
     def _let_go(self) -> None:
         """Give back threads and connections, if nothing is running."""
-        if self._running or self._unwritten or self._queued:
-            self._keep_making_rounds()
+        if self._running or self._unwritten or self.queued:
+            self._keep_maintaining()
             return
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.submit(self._leave)
-            threads.shutdown(wait=False)
+        self.leave()
 
-    def _leave(self) -> None:
-        try:
-            self._ledger.leave()
-        except Exception as error:
-            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
-        self._ledger.rest()
-        if self._own_engine:
-            self._engine.dispose()
-
-    async def _make_round(self) -> None:
+    async def _maintain_once(self) -> None:
         if self._running or self._unwritten:
-            await self._show_life()
+            await self.beat()
+            await self._renew()
         await self._write_waiting()
-        await self._watch_others()
-        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
-            self._dropped_at = time.monotonic()
-            oldest = await self._in_thread(
-                lambda: self._ledger.find_oldest_kept(self.retention_seconds)
-            )
-            # Each bite has a turn of its own, with other work between.
-            while oldest is not None:
-                dropped = await self._in_thread(partial(self._ledger.drop_some, oldest))
-                if not dropped:
-                    break
+        await self.settle_for_others()
+        await self.drop_old()
 
-    async def _show_life(self) -> None:
+    async def _renew(self) -> None:
+        """Note what running replies have used, and renew their leases."""
         now = time.monotonic()
-        if now - self._shown_at >= ROUND_SECONDS:
-            await self._in_thread(self._ledger.beat)
-            self._shown_at = now
         if now - self._renewed_at < RENEW_SECONDS:
             return
         self._renewed_at = now
@@ -11911,14 +11949,14 @@ class Accounting:
                 except Exception:
                     log.exception("Usage limits: what reply %s holds is not known", key)
         try:
-            await self._in_thread(lambda: self._ledger.renew(charges))
+            await self.in_thread(lambda: self.ledger.renew(charges))
         except LedgerError:
             raise
         except Exception:
             # One of them is refused: the others must not suffer from it.
             for key, charge in charges.items():
                 try:
-                    await self._in_thread(partial(self._ledger.renew, {key: charge}))
+                    await self.in_thread(partial(self.ledger.renew, {key: charge}))
                 except LedgerError:
                     raise
                 except Exception as error:
@@ -11929,7 +11967,7 @@ class Accounting:
         failures: list[LedgerError] = []
         for key, end in list(self._unwritten.items()):
             try:
-                await self._in_thread(partial(self._write_end, end, False))
+                await self.in_thread(partial(self._write_end, end, False))
             except LedgerError as error:
                 # Busy for one user, perhaps; but where nobody answers nobody needs to be asked.
                 failures.append(error)
@@ -11952,65 +11990,86 @@ class Accounting:
         if failures:
             raise failures[-1]
 
-    async def _watch_others(self) -> None:
-        """Settle what workers left that don't live any more."""
-        now = time.monotonic()
-        if now - self._watched_at < ROUND_SECONDS:
-            return
-        # Who was away, or asleep, doesn't know how long the others have said nothing.
-        awake = now - self._watched_at < WORKER_SECONDS
-        seen = await self._in_thread(self._ledger.other_workers)
-        self._watched_at = now
-        known = self._others if awake else {}
-        self._others = {
-            name: known[name] if name in known and known[name][0] == beats else (beats, now)
-            for name, beats in seen.items()
-        }
-        gone = [name for name, (_, since) in self._others.items() if now - since >= WORKER_SECONDS]
-        if not gone and now - self._swept_at < SWEEP_SECONDS:
-            return
-        self._swept_at = now
-        while await self._in_thread(partial(self._ledger.sweep, gone)):
-            pass
-        for name in gone:
-            self._others.pop(name, None)
 
-    def _in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(
-                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
-                thread_name_prefix="usage-limits",
-            )
-        self._queued += 1
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        done.add_done_callback(self._left_queue)
-        return done
-
-    def _left_queue(self, _: object) -> None:
-        self._queued -= 1
+# ================================== helpers/openwebui/ledgers.py ==================================
+# Ledgers: what one filter has opened, by the database that its valves name.
 
 
-# ==============================================================================
-# helpers/openwebui/directory.py
+class OpenLedger(NamedTuple):
+    """A ledger, whom the policies mean by it, and what reads Open WebUI's own database."""
+
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
+
+
+class Ledgers:
+    """The open ledgers of one filter."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, OpenLedger] = {}
+
+    def of(self, valves: AdminValves) -> OpenLedger:
+        """The ledger that these valves name."""
+        opened = self._opened.get(valves.database_url)
+        if opened is None:
+            opened = self._opened[valves.database_url] = open_ledger(valves)
+        opened.accounting.retention_seconds = valves.retention_seconds
+        return opened
+
+
+def open_ledger(valves: AdminValves) -> OpenLedger:
+    """Open a ledger; no I/O yet. What is amiss with the policies' names shows in the form."""
+    engine, schema = host_engine(valves.database_url)
+    accounting = Accounting(engine, schema, own_engine=not is_host_engine(engine))
+    read_host = host_reader().read if valves.database_url else accounting.read
+    memory = accounting.remember_identities(
+        lambda ids, addresses: read_host(
+            partial(read_host_names, user_ids=ids, addresses=addresses)
+        ),
+        list_model_ids,
+        lambda notices: FORM_TEXTS.note("policies", form_note(notices)),
+    )
+    return OpenLedger(accounting, memory, read_host)
+
+
+# ================================= helpers/openwebui/directory.py =================================
 # The directory: all users of Open WebUI with their groups, read at once.
-# ==============================================================================
 
 # More users than any page lists.
 MOST_USERS = 50_000
+PEOPLE_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Open WebUI's users by id and what they are called, and its groups."""
+    """Open WebUI's users and its groups.
 
-    subjects: Mapping[str, Subject]
-    names: Mapping[str, str]
+    Args:
+        people: The address, the role and the name of each user by id: texts alone, since Python's
+            collector holds every thread while it goes through new objects.
+        memberships: The groups of those who are in some, by id.
+        groups: All groups by id.
+    """
+
+    people: Mapping[str, tuple[str, str, str]]
+    memberships: Mapping[str, tuple[GroupRef, ...]]
     groups: Mapping[str, GroupRef]
+
+    def subjects(self) -> Iterator[Subject]:
+        """All users."""
+        for key, (email, role, _) in self.people.items():
+            yield Subject(key, email, role, self.memberships.get(key, ()))
+
+    def find(self, user_id: str) -> Subject:
+        """A user by id; without address and groups one who is gone."""
+        email, role, _ = self.people.get(user_id, ("", "user", ""))
+        return Subject(user_id, email, role, self.memberships.get(user_id, ()))
 
     @property
     def emails(self) -> dict[str, str]:
         """The users' addresses by id."""
-        return {key: subject.email for key, subject in self.subjects.items()}
+        return {key: email for key, (email, _, _) in self.people.items()}
 
 
 def read_directory(connection: Connection, user: str | None = None) -> Directory:
@@ -12035,25 +12094,41 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
         people = people.where(
             or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
         )
-    found = connection.execute(people.order_by(account.id)).all()
-    if user is not None:
-        members = members.where(member.user_id.in_([row[0] for row in found]))
-    direct: dict[str, list[str]] = {}
-    for group_id, user_id in connection.execute(members.order_by(member.group_id)):
-        if group_id in groups:
-            direct.setdefault(user_id, []).append(group_id)
-    above = {key: with_outer_groups(key, groups) for key in groups}
-    subjects, names = {}, {}
-    for user_id, email, role, name in found:
-        ids = dict.fromkeys(outer for key in direct.get(user_id, ()) for outer in above[key])
-        subjects[str(user_id)] = Subject(
-            str(user_id),
+    found = {
+        str(key): (
             clean_text(email, LONGEST_NAME),
             clean_text(role, LONGEST_NAME) or "user",
-            tuple(groups[key][0] for key in ids),
+            clean_text(name, LONGEST_NAME),
         )
-        names[str(user_id)] = clean_text(name, LONGEST_NAME)
-    return Directory(subjects, names, {key: ref for key, (ref, _) in groups.items()})
+        for some in connection.execute(people.order_by(account.id)).partitions(PEOPLE_AT_ONCE)
+        for key, email, role, name in some
+    }
+    if user is not None:
+        members = members.where(member.user_id.in_(list(found)))
+    above = {key: with_outer_groups(key, groups) for key in groups}
+    inside: dict[tuple[GroupRef, ...], tuple[GroupRef, ...]] = {}  # each set of groups once
+    memberships: dict[str, tuple[GroupRef, ...]] = {}
+    for some in connection.execute(members.order_by(member.group_id)).partitions(PEOPLE_AT_ONCE):
+        for group_id, user_id in some:
+            if group_id in groups:
+                own = memberships.get(user_id, ())
+                more = (groups[key][0] for key in above[group_id])
+                all_of = tuple(dict.fromkeys((*own, *more)))
+                memberships[user_id] = inside.setdefault(all_of, all_of)
+    return Directory(found, memberships, {key: ref for key, (ref, _) in groups.items()})
+
+
+def read_names(connection: Connection, with_users: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """The addresses of users, if wanted, and the names of groups, by id."""
+    group = import_module("open_webui.models.groups").Group
+    account: Any = import_module("open_webui.models.users").User
+    emails: dict[str, str] = {}
+    if with_users:
+        query = select(account.id, account.email).order_by(account.id).limit(MOST_USERS)
+        rows = connection.execute(query).all()
+        emails = {str(key): clean_text(email, LONGEST_NAME) for key, email in rows}
+    named = connection.execute(select(group.id, group.name)).all()
+    return emails, {str(key): str(name or "") for key, name in named}
 
 
 def with_outer_groups(
@@ -12068,19 +12143,181 @@ def with_outer_groups(
     return tuple(found)
 
 
-# ==============================================================================
-# helpers/openwebui/page_data.py
+# ================================ helpers/openwebui/page_limits.py ================================
+# Limits as the pages have them: those of many users at one instant, and how JSON says them.
+
+Json = dict[str, Any]
+PAGE_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What applies to a user, and to all others of whom the policies know no more.
+
+    Args:
+        policy: The policy.
+        exempt: Whether such a user is recorded but never refused.
+        own: The policy's limits with their windows; none for an exempt user.
+        pools: The limits of the pools that such a user is in; none for an exempt one.
+        groups: The groups with the names in the policies that mean them.
+    """
+
+    policy: Policy
+    exempt: bool
+    own: tuple[tuple[Limit, Window], ...]
+    pools: tuple[AppliedLimit, ...]
+    groups: tuple[GroupRef, ...]
+
+    def own_limits(self, subject: Subject) -> list[AppliedLimit]:
+        """A user's own limits."""
+        policy, scope = self.policy, subject.scope
+        name = "" if policy.kind == "default" else policy.name
+        return [AppliedLimit(one, scope, window, name, policy.kind) for one, window in self.own]
+
+    def limits_of(self, subject: Subject) -> list[AppliedLimit]:
+        """The same, and those of the pools that the user is in."""
+        return [*self.own_limits(subject), *self.pools]
+
+
+class LimitFinder:
+    """Finds the limits of many users at one instant; what is alike for several, once.
+
+    Args:
+        valves: With the policies.
+        identities: Whom those mean.
+        now: The instant.
+    """
+
+    def __init__(self, valves: AdminValves, identities: Identities, now: datetime) -> None:
+        self._valves, self._identities, self._now = valves, identities, now
+        self._policies, self._default = valves.policy_set, valves.default_policy
+        self._rules = valves.calendar_rules
+        self._matches: dict[tuple[str, tuple[GroupRef, ...]], Match] = {}
+        self._windows: dict[str, Window] = {}
+        self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
+
+    def match(self, named: Subject) -> Match:
+        """What applies to a user."""
+        if self._identities.names_user(named):
+            return self._match(named)
+        key = (named.role, named.groups)
+        found = self._matches.get(key)
+        if found is None:
+            found = self._matches[key] = self._match(named)
+        return found
+
+    def limits_of_pool(self, pool: Pool, groups: Iterable[GroupRef]) -> list[AppliedLimit]:
+        """A pool's limits, for each group of its that is among these, which were recalled."""
+        limits: list[AppliedLimit] = []
+        for scope in pool_scopes(pool, groups):
+            key = (pool.name, scope)
+            if key not in self._pools:
+                self._pools[key] = tuple(
+                    AppliedLimit(limit, scope, self._window(limit), pool.name)
+                    for limit in pool.limits
+                )
+            limits += self._pools[key]
+        return limits
+
+    def _match(self, named: Subject) -> Match:
+        subject, valves = self._identities.recall(named), self._valves
+        policy = choose_policy(subject, self._policies, self._default, valves.multiple_groups)
+        if is_exempt(valves, subject):
+            return Match(policy, True, (), (), subject.groups)
+        own = tuple((limit, self._window(limit)) for limit in policy.limits or ())
+        pools = tuple(
+            applied
+            for pool in self._policies.pools
+            for applied in self.limits_of_pool(pool, subject.groups)
+        )
+        return Match(policy, False, own, pools, subject.groups)
+
+    def _window(self, limit: Limit) -> Window:
+        name = limit.period.name
+        if name not in self._windows:
+            self._windows[name] = limit.period.window(self._now, self._rules)
+        return self._windows[name]
+
+
+class LimitWriter:
+    """Writes limits as JSON text, of which thousands are asked for; what is alike is made once."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._heads: dict[tuple[int, str, bool], tuple[Limit, str]] = {}
+        self._instants: dict[datetime, str] = {}
+
+    def write(self, state: LimitState, percent: int | None = None) -> str:
+        """One limit; money in dollars. `percent` is the state's, where it is known already."""
+        applied, limit = state.applied, state.applied.limit
+        # By identity: the limits of a policies text live as long as it does.
+        key = (id(limit), applied.policy, applied.is_pool)
+        found = self._heads.get(key)
+        if found is None:
+            found = self._heads[key] = (limit, self._head(applied))
+        numbers: list[float] = [
+            state.amount,
+            state.granted,
+            state.used,
+            state.reserved,
+            state.remaining,
+        ]
+        if limit.measure == "cost":
+            numbers = [number / 1_000_000 for number in numbers]
+        amount, granted, used, reserved, remaining = numbers
+        percent = state.percent if percent is None else percent
+        reset_at = "null" if limit.is_moment else self._instant(state.reset_at)
+        return (
+            f'{found[1]},"amount":{amount},"granted":{granted},"used":{used},'
+            f'"reserved":{reserved},"remaining":{remaining},"percent":{percent},'
+            f'"reset_at":{reset_at}}}'
+        )
+
+    def _head(self, applied: AppliedLimit) -> str:
+        limit = applied.limit
+        head = {
+            "limit": str(limit),
+            "text": limit_text(limit, self._language),
+            "measure": limit.measure,
+            "period": limit.period.name,
+            "model": limit.model_glob,
+            "source": limit.source,
+            "scope": applied.policy if applied.is_pool else "user",
+            "policy": applied.policy or "default",
+        }
+        return PAGE_JSON.encode(head).removesuffix("}")
+
+    def _instant(self, instant: datetime) -> str:
+        text = self._instants.get(instant)
+        if text is None:
+            text = self._instants[instant] = f'"{iso_instant(instant)}"'
+        return text
+
+
+def amount_number(measure: Measure, amount: int) -> float:
+    """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
+    return amount / 1_000_000 if measure == "cost" else amount
+
+
+def iso_instant(instant: datetime) -> str:
+    """An instant as ISO 8601 in UTC."""
+    return instant.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def iso_second(second: int) -> str:
+    """A second of the ledger as ISO 8601 in UTC."""
+    return iso_instant(datetime.fromtimestamp(second, UTC))
+
+
+# ================================= helpers/openwebui/page_data.py =================================
 # What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
-# ==============================================================================
 
 MOST_REPLIES = 200
 MOST_GRANTS = 500
 MOST_LISTED_ROWS = 20_000
-LONGEST_REASON = 1_000
-# More than this nobody adds to a limit: a sum of many still fits in 64 bits.
-LARGEST_GRANT = 10**15
-
-Json = dict[str, Any]
+# So many are read and written at once. Were it all of them, Python's collector would go through
+# the whole process for so many new objects, and every chat would stand still meanwhile.
+USERS_AT_ONCE = 100
 
 
 class PageError(Exception):
@@ -12104,132 +12341,10 @@ class Standing:
     subject: Subject
     name: str
     policy: Policy
+    exempt: bool
     states: tuple[LimitState, ...]
     today: list[Json]
     month: list[Json]
-
-
-@dataclass(frozen=True, slots=True)
-class GrantTarget:
-    """Whose limits are to be changed: a user's own, or a pool's."""
-
-    name: str
-    limits: tuple[AppliedLimit, ...]
-    answer: Json
-
-
-class LimitFinder:
-    """Finds the limits of many users at one instant, each kind of them once."""
-
-    def __init__(self, valves: AdminValves, now: datetime) -> None:
-        self.valves, self.now = valves, now
-        self._policies, self._default = valves.policy_set, valves.default_policy
-        self._windows: dict[int, tuple[Limit, Window]] = {}
-        self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
-
-    def policy_of(self, subject: Subject) -> Policy:
-        """The policy that counts for a user."""
-        return choose_policy(subject, self._policies, self._default, self.valves.multiple_groups)
-
-    def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
-        """A user's own limits, and those of the pools that the user is in."""
-        if is_exempt(self.valves, subject):
-            return []
-        name = "" if policy.kind == "default" else policy.name
-        limits = [
-            AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
-            for limit in policy.limits or ()
-        ]
-        for pool in self._policies.pools:
-            limits += self.limits_of_pool(pool, subject.groups)
-        return limits
-
-    def limits_of_pool(self, pool: Pool, groups: Iterable[GroupRef]) -> list[AppliedLimit]:
-        """A pool's limits, for each group of its that is among these."""
-        limits: list[AppliedLimit] = []
-        for scope in pool_scopes(pool, groups):
-            key = (pool.name, scope)
-            if key not in self._pools:
-                self._pools[key] = tuple(
-                    AppliedLimit(limit, scope, self._window(limit), pool.name)
-                    for limit in pool.limits
-                )
-            limits += self._pools[key]
-        return limits
-
-    def _window(self, limit: Limit) -> Window:
-        # By identity: the limits of a policies text live as long as it does.
-        found = self._windows.get(id(limit))
-        if found is None:
-            window = limit.period.window(self.now, self.valves.calendar_rules)
-            found = self._windows[id(limit)] = (limit, window)
-        return found[1]
-
-
-class LimitWriter:
-    """Writes limits as JSON; what is alike in all of a kind is made once."""
-
-    def __init__(self, language: Language) -> None:
-        self._language = language
-        self._made: dict[int, tuple[Limit, Json]] = {}
-        self._instants: dict[datetime, str] = {}
-
-    def write(self, state: LimitState) -> Json:
-        """One limit; money in dollars."""
-        applied = state.applied
-        limit = applied.limit
-        made = self._made.get(id(limit))
-        if made is None:
-            fixed = {
-                "limit": str(limit),
-                "text": limit_text(limit, self._language),
-                "measure": limit.measure,
-                "period": limit.period.name,
-                "model": limit.model_glob,
-                "source": limit.source,
-            }
-            made = self._made[id(limit)] = (limit, fixed)
-        measure = limit.measure
-        return {
-            **made[1],
-            "scope": applied.policy if applied.is_pool else "user",
-            "policy": applied.policy or "default",
-            "amount": amount_number(measure, state.amount),
-            "granted": amount_number(measure, state.granted),
-            "used": amount_number(measure, state.used),
-            "reserved": amount_number(measure, state.reserved),
-            "remaining": amount_number(measure, state.remaining),
-            "percent": state.percent,
-            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
-        }
-
-    def _instant(self, instant: datetime) -> str:
-        text = self._instants.get(instant)
-        if text is None:
-            text = self._instants[instant] = iso_instant(instant)
-        return text
-
-
-def iso_instant(instant: datetime) -> str:
-    """An instant as ISO 8601 in UTC."""
-    return instant.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def iso_second(second: int) -> str:
-    """A second of the ledger as ISO 8601 in UTC."""
-    return iso_instant(datetime.fromtimestamp(second, UTC))
-
-
-def sums_row(sums: Sums) -> Json:
-    """Sums as JSON has them."""
-    return {
-        "requests": sums.requests,
-        "input_tokens": sums.input_tokens,
-        "output_tokens": sums.output_tokens,
-        "total_tokens": sums.total_tokens,
-        "cost_usd": sums.cost_micros / 1_000_000,
-        "estimated_requests": sums.estimated_requests,
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -12264,9 +12379,9 @@ class PageData:
         self.accounting.prepare()
         return self.accounting.read(partial(read_snapshot_of, work=work))
 
-    def recall(self, subject: Subject) -> Subject:
-        """A user with the names in the policies that mean it."""
-        return self.memory.recall(self.valves.policy_set, subject)
+    def finder(self) -> LimitFinder:
+        """What finds the limits of users and pools now."""
+        return LimitFinder(self.valves, self.memory.identities(self.valves.policy_set), self.now)
 
     def find_user(self, key: object) -> tuple[Subject, str]:
         """A user by id or address, and what the user is called.
@@ -12278,19 +12393,18 @@ class PageData:
             raise PageError(400, "user: the id or the e-mail address of a user")
         directory = self.directory(key)
         # An id is never taken for an address.
-        found = directory.subjects.get(key) or next(iter(directory.subjects.values()), None)
+        found = key if key in directory.people else next(iter(directory.people), None)
         if found is None:
             raise PageError(404, f"There is no user {quoted_text(key)}.")
-        return self.recall(found), directory.names.get(found.user_id, "")
+        return directory.find(found), directory.people[found][2]
 
     # One user
 
     def standing(self, user_id: str) -> Standing:
         """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
-        finder = LimitFinder(self.valves, self.now)
-        policy = finder.policy_of(subject)
-        limits = finder.limits_of(subject, policy)
+        match = self.finder().match(subject)
+        limits = match.limits_of(subject)
         today = self._selection(self._window("day"), subject.user_id)
         month = self._selection(self._window("month"), subject.user_id)
 
@@ -12298,7 +12412,8 @@ class PageData:
             return Standing(
                 subject,
                 name,
-                policy,
+                match.policy,
+                match.exempt,
                 read_states(connection, limits, self.now),
                 self._models(sum_models(connection, today)),
                 self._models(sum_models(connection, month)),
@@ -12327,8 +12442,8 @@ class PageData:
             }
 
         return {
-            **self._head(subject, standing.name, standing.policy),
-            "limits": self._limits(standing.states),
+            **head_row(subject, standing.name, standing.policy, standing.exempt),
+            "limits": self.write_limits(standing.states),
             "today": standing.today,
             "month": standing.month,
             **self.read(read),
@@ -12344,80 +12459,82 @@ class PageData:
 
     # Everybody
 
-    def users(self, near: bool = False) -> list[Json]:
-        """All users with their limits, those near or over one first.
+    def users(
+        self, near: bool = False, write: Callable[[Json, Iterable[str]], Any] | None = None
+    ) -> list[Any]:
+        """All users, those near or over a limit first.
 
         Args:
             near: Only those.
+            write: What is made of each and of the user's limits, as JSON text, as soon as they are
+                read; None: each without the limits, but for the nearest one.
         """
-        directory = self.directory()
-        finder = LimitFinder(self.valves, self.now)
-        asked: list[tuple[Subject, Policy, list[int]]] = []
-        # A pool's limits are the same for all its members.
-        places: dict[int, int] = {}
-        limits: list[AppliedLimit] = []
-        for named in directory.subjects.values():
-            subject = self.recall(named)
-            policy = finder.policy_of(subject)
-            own = []
-            for applied in finder.limits_of(subject, policy):
-                place = places.get(id(applied))
-                if place is None:
-                    place = len(limits)
-                    limits.append(applied)
-                    if applied.is_pool:
-                        places[id(applied)] = place
-                own.append(place)
-            asked.append((subject, policy, own))
-        states = self.read(lambda connection: read_states(connection, limits, self.now))
-        alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(self.language), []
-        written: dict[int, Json] = {}
-        for subject, policy, own in asked:
-            # A pool is nobody's own: it has a row of its own.
-            mine = [place for place in own if not limits[place].is_pool]
-            alarmed = any(alarming[place] for place in mine)
-            if near and not alarmed:
-                continue
-            for place in own:
-                if place not in written:
-                    written[place] = writer.write(states[place])
-            row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
-            row["limits"] = [written[place] for place in own]
-            row["near"] = alarmed
-            row["percent"] = max((written[place]["percent"] for place in mine), default=0)
-            rows.append((-row["percent"] if alarmed else 1, subject.email, row))
-        rows.sort(key=lambda item: item[:2])
-        return [row for _, _, row in rows]
+        directory, finder = self.directory(), self.finder()
 
-    def exempts(self, subject: Subject) -> bool:
-        """Whether a user is recorded but never refused."""
-        return is_exempt(self.valves, subject)
+        def read(connection: Connection) -> list[tuple[int, str, int, Any]]:
+            reader, writer = LimitReader(connection, self.now), LimitWriter(self.language)
+            pools: dict[int, str] = {}  # the same for all members: read and written once
+            found: list[tuple[int, str, int, Any]] = []
+            people = directory.subjects()
+            while some := [(one, finder.match(one)) for one in islice(people, USERS_AT_ONCE)]:
+                shared = {id(one): one for _, match in some for one in match.pools}
+                new = [one for key, one in shared.items() if key not in pools]
+                for applied, state in zip(new, reader.read(new), strict=True):
+                    pools[id(applied)] = writer.write(state)
+                own = [match.own_limits(subject) for subject, match in some]
+                states = iter(reader.read([applied for limits in own for applied in limits]))
+                for (subject, match), limits in zip(some, own, strict=True):
+                    mine = [(state, state.percent) for state in islice(states, len(limits))]
+                    # A pool is nobody's own: it has a row of its own.
+                    alarmed = any(self.is_near(*one) for one in mine)
+                    if near and not alarmed:
+                        continue
+                    name = directory.people[subject.user_id][2]
+                    row = head_row(subject, name, match.policy, match.exempt)
+                    adding = [
+                        (percent, state.applied.limit)
+                        for state, percent in mine
+                        if not state.applied.limit.is_moment
+                    ]
+                    percent, nearest = max(adding, key=itemgetter(0), default=(0, None))
+                    row["near"], row["percent"] = alarmed, percent
+                    row["nearest"] = str(nearest) if alarmed else None
+                    order = (-row["percent"] if alarmed else 1, subject.email, len(found))
+                    if write is None:
+                        found.append((*order, row))
+                        continue
+                    texts = [writer.write(*one) for one in mine]
+                    texts += [pools[id(applied)] for applied in match.pools]
+                    found.append((*order, write(row, texts)))
+            return found
 
-    def is_near(self, state: LimitState) -> bool:
+        return [made for *_, made in sorted(self.read(read))]
+
+    def is_near(self, state: LimitState, percent: int) -> bool:
         """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
-        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        reached = state.exceeded and not state.applied.limit.is_moment
-        return reached or crossed is not None
+        limit = state.applied.limit
+        warned_at = limit.warn_percents[:1] or (self.valves.soft_limit_percent,)
+        return not limit.is_moment and percent >= min(*warned_at, 100)
+
+    def pool_limits(self) -> list[tuple[Pool, list[AppliedLimit]]]:
+        """All pools, each with its limits for each group that it is of."""
+        groups = tuple(self.directory("").groups.values())
+        finder = self.finder()
+        known = finder.match(Subject("", "", "", groups)).groups
+        return [(pool, finder.limits_of_pool(pool, known)) for pool in self.valves.policy_set.pools]
 
     def pools(self) -> list[Json]:
-        """All pools with their limits, one row for each group that a pool is of."""
-        finder = LimitFinder(self.valves, self.now)
-        directory = self.directory()
-        (bearer,) = (self.recall(Subject("", "", "", tuple(directory.groups.values()))),)
-        found = [
-            (pool, finder.limits_of_pool(pool, bearer.groups))
-            for pool in self.valves.policy_set.pools
-        ]
+        """All pools with their limits and grants."""
+        found, second = self.pool_limits(), int(self.now.timestamp())
         limits = [applied for _, own in found for applied in own]
-        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+        scopes = {applied.scope for applied in limits}
 
         def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
             states = read_states(connection, limits, self.now)
             return states, read_grants(connection, scopes, second, MOST_GRANTS)
 
         all_states, grants = self.read(read)
-        states, writer, rows = iter(all_states), LimitWriter(self.language), []
+        states, rows = iter(all_states), []
         for pool, own in found:
             mine = [next(states) for _ in own]
             keys = {grant_key(applied) for applied in own}
@@ -12430,9 +12547,9 @@ class PageData:
                 {
                     "pool": pool.name,
                     "group": pool.group,
-                    "limits": [writer.write(state) for state in mine],
+                    "limits": self.write_limits(mine),
                     "grants": self._grants(of_pool, {}),
-                    "near": any(self.is_near(state) for state in mine),
+                    "near": any(self.is_near(state, state.percent) for state in mine),
                 }
             )
         return rows
@@ -12443,23 +12560,23 @@ class PageData:
         Raises:
             PageError: These are too many rows.
         """
-        directory = self.directory() if {"user", "group"} & set(wanted) else None
+        emails, groups = {}, {}
+        if {"user", "group"} & set(wanted):
+            emails, groups = self.read_host(partial(read_names, with_users="user" in wanted))
 
         def read(connection: Connection) -> list[UsageRow]:
-            sums = sum_records(connection, selection, wanted)
+            sums = sum_records(connection, selection, wanted, MOST_LISTED_ROWS)
             if len(sums) > MOST_LISTED_ROWS:
                 raise PageError(
-                    400, f"{len(sums):,} rows are too many: ask for fewer days or dimensions."
+                    400,
+                    f"More than {MOST_LISTED_ROWS:,} rows are too many: "
+                    "ask for fewer days or dimensions.",
                 )
-            emails: dict[str, str] = {}
-            names: dict[str, str] = {}
-            if directory is not None:
-                emails = directory.emails
-                names = {key: group.name for key, group in directory.groups.items()}
             if "user" in wanted:
                 at = wanted.index("user")
-                emails |= recorded_emails(connection, {key[at] for key in sums} - emails.keys())
-            return named_rows(wanted, sums, emails, names)
+                gone = {key[at] for key in sums} - emails.keys()
+                return named_rows(wanted, sums, emails | recorded_emails(connection, gone), groups)
+            return named_rows(wanted, sums, emails, groups)
 
         rows: list[UsageRow] = self.read(read)
         return rows
@@ -12487,142 +12604,12 @@ class PageData:
             "soft_limit_percent": self.valves.soft_limit_percent,
         }
 
-    # Grants
-
-    def grant_target(self, body: Mapping[str, Any]) -> GrantTarget:
-        """The user or the pool that a request names, with the limits of its own.
-
-        Raises:
-            PageError: It names none, or both.
-        """
-        user, pool = body.get("user"), body.get("pool")
-        finder = LimitFinder(self.valves, self.now)
-        if (user is None) == (pool is None):
-            raise PageError(400, 'either "user" (an id or an e-mail address) or "pool"')
-        if user is not None:
-            subject, _ = self.find_user(user)
-            policy = finder.policy_of(subject)
-            own = [one for one in finder.limits_of(subject, policy) if not one.is_pool]
-            name = subject.email or subject.user_id
-            answer: Json = {"user": name, "user_id": subject.user_id}
-        else:
-            pools = {one.name: one for one in self.valves.policy_set.pools}
-            if not isinstance(pool, str) or pool not in pools:
-                known = ", ".join(pools) or "there are none"
-                given = quoted_text(pool) if isinstance(pool, str) else "pool"
-                raise PageError(404, f"There is no pool {given}. Pools: {known}.")
-            groups = tuple(self.directory().groups.values())
-            own = finder.limits_of_pool(
-                pools[pool], self.recall(Subject("", "", "", groups)).groups
-            )
-            name, answer = f"pool {pool}", {"pool": pool}
-        return GrantTarget(name, tuple(own), answer)
-
-    def grant(self, body: Mapping[str, Any], by: str) -> Json:
-        """Add to a limit until its window ends.
-
-        Raises:
-            PageError: The request can't be understood, or there is no such limit.
-        """
-        wanted = read_limit_text(body.get("limit"))
-        amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
-        target = self.grant_target(body)
-        limits = matching(target, wanted, body.get("limit"))
-        grants = [NewGrant(applied, amount, window_end(applied, self.now)) for applied in limits]
-        change = self._change(limits, lambda _: grants, by, reason)
-        first = grants[0]
-        return {
-            "id": first.id,
-            "ids": [one.id for one in grants],
-            "kind": "grant",
-            **target.answer,
-            "limit": str(first.applied.limit),
-            "amount": amount_number(wanted.measure, amount),
-            "reason": reason,
-            "granted_by": by,
-            "created_at": iso_instant(self.now),
-            "expires_at": iso_second(first.expires_at),
-            "limits": self._limits(change.after),
-        }
-
-    def reset(self, body: Mapping[str, Any], by: str) -> Json:
-        """Start limits anew by grants of what was used.
-
-        Raises:
-            PageError: The request can't be understood, or there is no such limit.
-        """
-        reason, target = read_reason(body), self.grant_target(body)
-        texts = body.get("limits")
-        if isinstance(texts, str):
-            texts = [] if texts.strip().lower() == "all" else [texts]
-        if texts is not None and (not isinstance(texts, list) or len(texts) > 100):
-            raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
-        named = [
-            applied
-            for text in texts or ()
-            for applied in matching(target, read_limit_text(text), text)
-        ]
-        adding = tuple(one for one in target.limits if not one.limit.is_moment)
-        limits = tuple(dict.fromkeys(named)) or adding
-        if not limits:
-            raise PageError(400, f"{target.name} has no limit.")
-        make = partial(make_resets, limits=limits, now=self.now)
-        change = self._change(limits, make, by, reason)
-        return {
-            "kind": "reset",
-            **target.answer,
-            "ids": [one.id for one in change.grants],
-            "reason": reason,
-            "granted_by": by,
-            "created_at": iso_instant(self.now),
-            "limits": self._limits(change.after),
-        }
-
-    def revoke(self, key: str, reason: str, by: str) -> Json:
-        """Take a grant back.
-
-        Raises:
-            PageError: There is none that still holds.
-        """
-        missing = PageError(404, "There is no such grant, or it holds no more.")
-        if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
-            raise missing
-        self.accounting.prepare()
-        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
-        if row is None:
-            raise missing
-        revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
-        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
-            raise missing
-        return {"id": key, "revoked": True}
-
-    def _change(
-        self,
-        limits: Sequence[AppliedLimit],
-        make: Callable[[Connection], Sequence[NewGrant]],
-        by: str,
-        reason: str,
-    ) -> Change:
-        work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
-        return self.accounting.change(work, {applied.scope for applied in limits})
-
     # Rows
 
-    def _head(self, subject: Subject, name: str, policy: Policy) -> Json:
-        exempt = is_exempt(self.valves, subject)
-        return {
-            "user_id": subject.user_id,
-            "email": subject.email,
-            "name": name,
-            "role": subject.role,
-            "groups": [group.name for group in subject.groups],
-            "policy": policy.name,
-            "exempt": exempt,
-        }
-
-    def _limits(self, states: Iterable[LimitState]) -> list[Json]:
+    def write_limits(self, states: Iterable[LimitState]) -> list[Json]:
+        """Limits as JSON has them."""
         writer = LimitWriter(self.language)
-        return [writer.write(state) for state in states]
+        return [json.loads(writer.write(state)) for state in states]
 
     def _window(self, period: str) -> Window:
         return parse_period(period).window(self.now, self.valves.calendar_rules)
@@ -12691,6 +12678,145 @@ class PageData:
         ]
 
 
+def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
+    """Who a user is, and by which policy."""
+    return {
+        "user_id": subject.user_id,
+        "email": subject.email,
+        "name": name,
+        "role": subject.role,
+        "groups": [group.name for group in subject.groups],
+        "policy": policy.name,
+        "exempt": exempt,
+    }
+
+
+# ================================ helpers/openwebui/page_grants.py ================================
+# Grants on the page: what administrators add to limits, begin anew and take back.
+
+LONGEST_REASON = 1_000
+MOST_RESET_AT_ONCE = 100
+# More than this nobody adds to a limit: a sum of many still fits in 64 bits.
+LARGEST_GRANT = 10**15
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTarget:
+    """Whose limits are to be changed: a user's own, or a pool's."""
+
+    name: str
+    limits: tuple[AppliedLimit, ...]
+    answer: Json
+
+
+def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
+    """The user or the pool that a request names, with the limits of its own.
+
+    Raises:
+        PageError: It names none, or both.
+    """
+    user, pool = body.get("user"), body.get("pool")
+    if (user is None) == (pool is None):
+        raise PageError(400, 'either "user" (an id or an e-mail address) or "pool"')
+    if user is not None:
+        subject, _ = data.find_user(user)
+        own = tuple(data.finder().match(subject).own_limits(subject))
+        name = subject.email or subject.user_id
+        return GrantTarget(name, own, {"user": name, "user_id": subject.user_id})
+    limits_by_pool = {one.name: limits for one, limits in data.pool_limits()}
+    if not isinstance(pool, str) or pool not in limits_by_pool:
+        known = ", ".join(limits_by_pool) or "there are none"
+        given = quoted_text(pool) if isinstance(pool, str) else "pool"
+        raise PageError(404, f"There is no pool {given}. Pools: {known}.")
+    return GrantTarget(f"pool {pool}", tuple(limits_by_pool[pool]), {"pool": pool})
+
+
+def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+    """Add to a limit until its window ends.
+
+    Raises:
+        PageError: The request can't be understood, or there is no such limit.
+    """
+    wanted = read_limit_text(body.get("limit"))
+    amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
+    target = find_target(data, body)
+    limits = matching(target, wanted, body.get("limit"))
+    grants = [NewGrant(applied, amount, window_end(applied, data.now)) for applied in limits]
+    first = grants[0]
+    return {
+        "id": first.id,
+        "kind": "grant",
+        "limit": str(first.applied.limit),
+        "amount": amount_number(wanted.measure, amount),
+        "expires_at": iso_second(first.expires_at),
+        **change_limits(data, target, limits, lambda _: grants, by, reason),
+    }
+
+
+def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+    """Start limits anew by grants of what was used.
+
+    Raises:
+        PageError: The request can't be understood, or there is no such limit.
+    """
+    reason, target = read_reason(body), find_target(data, body)
+    texts = body.get("limits")
+    if isinstance(texts, str):
+        texts = [] if texts.strip().lower() == "all" else [texts]
+    if texts is not None and (not isinstance(texts, list) or len(texts) > MOST_RESET_AT_ONCE):
+        raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
+    named = [
+        applied for text in texts or () for applied in matching(target, read_limit_text(text), text)
+    ]
+    adding = tuple(one for one in target.limits if not one.limit.is_moment)
+    limits = tuple(dict.fromkeys(named)) or adding
+    if not limits:
+        raise PageError(400, f"{target.name} has no limit.")
+    make = partial(make_resets, limits=limits, now=data.now)
+    return {"kind": "reset", **change_limits(data, target, limits, make, by, reason)}
+
+
+def change_limits(
+    data: PageData,
+    target: GrantTarget,
+    limits: Sequence[AppliedLimit],
+    make: Callable[[Connection], Sequence[NewGrant]],
+    by: str,
+    reason: str,
+) -> Json:
+    """Write grants under the locks of their scopes; what every answer has."""
+    work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=data.now)
+    change: Change = data.accounting.change(work, {applied.scope for applied in limits})
+    return {
+        **target.answer,
+        "ids": [one.id for one in change.grants],
+        "reason": reason,
+        "granted_by": by,
+        "created_at": iso_instant(data.now),
+        "limits": data.write_limits(change.after),
+    }
+
+
+def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Json:
+    """Revoke a grant; the reason stays on record.
+
+    Raises:
+        PageError: There is none that still holds.
+    """
+    reason = read_reason(body)
+    missing = PageError(404, "There is no such grant, or it holds no more.")
+    if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
+        raise missing
+    data.accounting.prepare()
+    row = data.accounting.read(partial(find_grant, key=key, now=data.now))
+    if row is None:
+        raise missing
+    revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=data.now)
+    if not data.accounting.change(revoke, {str(row._mapping["scope"])}):
+        raise missing
+    return {"id": key, "revoked": True, "reason": reason, "revoked_by": by}
+
+
 def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
     """The limits of a user or a pool that count what is wanted.
 
@@ -12749,7 +12875,7 @@ def read_amount(value: object, measure: Measure) -> int:
             amount = int(value) if value.is_integer() else 0
         else:
             amount = read_count(text, "token")
-    except (NotationMistake, ValueError, OverflowError):
+    except (NotationError, ValueError, OverflowError):
         raise allowed from None
     if not 0 < amount <= LARGEST_GRANT:
         raise allowed
@@ -12768,15 +12894,8 @@ def read_reason(body: Mapping[str, Any]) -> str:
     return clean_text(reason, LONGEST_REASON).strip()
 
 
-def read_zone_of(valves: AdminValves) -> Any:
-    """The time zone whose days a report means."""
-    return read_timezone(valves.timezone)
-
-
-# ==============================================================================
-# helpers/openwebui/page_status.py
+# ================================ helpers/openwebui/page_status.py ================================
 # How the filter stands in its host: versions, what is leaned upon, ways to a model.
-# ==============================================================================
 
 SERVER_MODULE = "open_webui.main"
 # The pasted file's own first lines, where Open WebUI has read them.
@@ -12859,10 +12978,8 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     }
 
 
-# ==============================================================================
-# helpers/openwebui/usage_command.py
+# =============================== helpers/openwebui/usage_command.py ===============================
 # `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
-# ==============================================================================
 
 COMMAND = "/usage"
 LONGEST_COMMAND = 200
@@ -12899,6 +13016,36 @@ def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbe
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+async def answer_usage(
+    valves: AdminValves,
+    ledgers: Ledgers,
+    user_id: str,
+    metadata: Mapping[str, Any],
+    reader: Reader,
+    with_link: bool,
+    emitter: Emitter,
+) -> None:
+    """Answer the command in a chat, and end the request as its user's stop button would.
+
+    Raises:
+        CancelledError: It is answered.
+    """
+    try:
+        data = PageData(valves, *ledgers.of(valves), datetime.now(UTC))
+        text = await asyncio.to_thread(usage_markdown, data, user_id, reader, with_link)
+    except Exception:
+        log.exception("Usage limits: the use of user %s can't be shown", user_id)
+        text = finish_sentence(reader.language.ledger_error, reader.language)
+    try:
+        await emit(emitter, {"type": "replace", "data": {"content": text}})
+        done = {"done": True, "content": text}
+        await emit(emitter, {"type": "chat:completion", "data": done})
+        await save_answer(metadata, text)
+    except Exception:
+        log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+    raise asyncio.CancelledError
+
+
 def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
     """What a user reads in answer to the command; blocks.
 
@@ -12913,9 +13060,8 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     """
     standing, language = data.standing(user_id), reader.language
     words = language.page_words()
-    exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
-    if exempt:
+    if standing.exempt:
         parts.append(words["exempt"])
         parts += near_parts(data, reader, words)
     elif standing.states:
@@ -12979,18 +13125,15 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
     """For an administrator: who is near or over a limit now."""
     rows = [
-        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
         for row in data.users(near=True)[:MOST_NEAR]
-        for limit in row["limits"][:1]
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []
 
 
-# ==============================================================================
-# helpers/openwebui/valves_form.py
+# ================================ helpers/openwebui/valves_form.py ================================
 # The valves form: who is near a limit at its top, and why a save was refused.
-# ==============================================================================
 
 # The form's first field, above whose description the notes stand.
 FIRST_FIELD = "priority"
@@ -13026,7 +13169,7 @@ class FormNotes:
             accounting, memory, read_host = self._ledger_of(valves)
             data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
-            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+            FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
 
@@ -13036,9 +13179,8 @@ def near_note(data: PageData) -> str:
     near, parts = data.users(near=True), []
     if near:
         rows = [
-            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
             for row in near[:MOST_NOTED]
-            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
         ]
         more = len(near) - len(rows)
         title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
@@ -13082,16 +13224,14 @@ class SaveAnswer:
 
 def refusal_reasons() -> str:
     """Why the valves were refused last, as plain text; "" if they weren't."""
-    refused = AdminValves.refusals | AdminValves.unsaved
+    refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
     return "\n".join(
         f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
     )
 
 
-# ==============================================================================
-# helpers/openwebui/simulation.py
+# ================================ helpers/openwebui/simulation.py =================================
 # Simulation: what is on record, replayed against a policies text.
-# ==============================================================================
 
 # More records than this aren't replayed at once.
 MOST_REPLAYED = 3_000_000
@@ -13100,7 +13240,7 @@ RECORDS_PER_TURN = 500
 MOST_REFUSALS = 10_000
 MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
 
-FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+FindLimits = Callable[[str, str], Sequence[AppliedLimit]]
 
 
 @dataclass(slots=True)
@@ -13152,14 +13292,16 @@ class Gauge:
                 heapq.heappop(self.running)
 
     def add(self, at: int, end: int, value: int) -> None:
-        """Count a reply that was admitted at the second `at` and ended at `end`."""
-        if self.clock is None and not self.seconds:
-            if self.applied.limit.is_at_once and end > at:
-                heapq.heappush(self.running, end)
-        elif value:
-            self.used += value
-            if self.seconds:
+        """Count a reply that was admitted at the second `at` and ended at `end`.
+
+        A calendar period's is only added to `used`.
+        """
+        if self.seconds:
+            if value:
+                self.used += value
                 self.entries.append((at, value))
+        elif self.applied.limit.is_at_once and end > at:
+            heapq.heappush(self.running, end)
 
     def state(self, at: int) -> LimitState:
         """Where the limit stands."""
@@ -13176,6 +13318,13 @@ class ReplayPlan:
     decided: bool  # whether such a request can be refused
     rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
     has_moments: bool
+
+    def refusing(self, at: int, input_tokens: int) -> LimitState | None:
+        """The limit that refuses a request at the second `at`, by the engine's own decision."""
+        decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
+        if self.has_moments:
+            decision = decision.with_request(Amounts(0, input_tokens))
+        return decision.refusing
 
 
 @dataclass(frozen=True, slots=True)
@@ -13254,7 +13403,7 @@ class Replay:
     its admission with what it cost in the end.
 
     Args:
-        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_limits: The limits of a user, by id and the record's groups.
         find_rules: The model's rule in the text, and the one that its records were charged by.
         rules: Where calendar periods begin.
         tasks_counted: Whether tasks count toward limits.
@@ -13275,54 +13424,61 @@ class Replay:
         self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
-        """Replay records; those before `since` are only counted."""
-        result = SimulationResult()
+        """Replay records, as `read_replayed` has them; those before `since` are only counted.
+
+        It is one loop, without calls where nothing happens: a million times takes seconds.
+        """
+        result, plans, next_turn = SimulationResult(), self._plans, 0
         for done, row in enumerate(rows, 1):
             if done % RECORDS_PER_TURN == 0:
                 time.sleep(0)  # the chats' turn
                 if done > MOST_REPLAYED:
                     result.cut_off = True
                     break
-            self._replay(row, since, result)
+            at, user_id, group_ids, names, source = row[:5]
+            if at >= next_turn:
+                next_turn = self._turn_clocks(at)
+            key = (user_id, group_ids, names, source)
+            plan = plans.get(key)
+            if plan is None:
+                plan = plans[key] = self._make_plan(key, at)
+                next_turn = self._turn_clocks(at)
+            state, ended_at, requests, input_tokens, output_tokens, cost = row[5:11]
+            if state == "released":
+                requests = input_tokens = output_tokens = cost = 0
+            elif plan.rule is not None:
+                counted = recounted(row, plan.rule)
+                requests, input_tokens = counted.requests, counted.input_tokens
+                output_tokens, cost = counted.output_tokens, counted.cost_micros
+            suspicious = plan.has_moments
+            for gauge in plan.gauges:
+                if gauge.clock is None or gauge.start != gauge.clock.start:
+                    gauge.move(at)
+                # Nobody needs a decision about limits of which none is reached.
+                if gauge.used >= gauge.amount:
+                    suspicious = True
+            if at >= since and plan.decided:
+                result.requests += 1
+                refusing = plan.refusing(at, input_tokens) if suspicious else None
+                if refusing is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    continue
+            values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+            for gauge in plan.gauges:
+                value = values[gauge.measure]
+                if gauge.clock is None:
+                    gauge.add(at, ended_at or at, value)
+                else:
+                    gauge.used += value
         return result
 
-    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
-        at, user_id, group_ids, names, source = row[:5]
+    def _turn_clocks(self, at: int) -> int:
+        """Go on to the windows around the second `at`; returns when the next one begins."""
         for clock in self._clocks.values():
             if at >= clock.end:
                 clock.advance(at)
-        key = (user_id, group_ids, names, source)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = self._make_plan(key, at)
-        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
-        if state == "released":
-            requests = input_tokens = output_tokens = cost = 0
-        elif plan.rule is not None:
-            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
-            counted = make_charge(tokens, plan.rule).counted
-            requests, input_tokens = counted.requests, counted.input_tokens
-            output_tokens, cost = counted.output_tokens, counted.cost_micros
-        suspicious = plan.has_moments
-        for gauge in plan.gauges:
-            if gauge.clock is None or gauge.start != gauge.clock.start:
-                gauge.move(at)
-            # Nobody needs a decision about limits of which none is reached.
-            suspicious = suspicious or gauge.used >= gauge.amount
-        if at >= since and plan.decided:
-            result.requests += 1
-            if suspicious:
-                states = tuple(gauge.state(at) for gauge in plan.gauges)
-                decision = Decision(states)
-                if plan.has_moments:
-                    decision = decision.with_request(Amounts(0, input_tokens))
-                if (refusing := decision.refusing) is not None:
-                    tokens = input_tokens + output_tokens
-                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
-                    return
-        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
-        for gauge in plan.gauges:
-            gauge.add(at, end or at, values[gauge.measure])
+        return min((clock.end for clock in self._clocks.values()), default=NO_END)
 
     def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
         user_id, group_ids, names, source = key
@@ -13335,7 +13491,7 @@ class Replay:
             return ReplayPlan((), False, None, False)
         limits = self._limits.get((user_id, group_ids))
         if limits is None:
-            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            limits = self._find_limits(user_id, group_ids)
             self._limits[user_id, group_ids] = limits
         gauges = tuple(
             self._gauge(applied, at)
@@ -13369,6 +13525,13 @@ class Replay:
         return clock
 
 
+def recounted(row: Any, rule: ModelRule) -> Amounts:
+    """What a record counts by another rule."""
+    cost, input_tokens, output_tokens, cached, estimated = row[10:15]
+    usage = Usage(input_tokens, output_tokens, cached, cost, bool(estimated))
+    return make_charge(usage, rule).counted
+
+
 def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
     """From when on records count in a window that is open at `since`."""
     start, instant = since, datetime.fromtimestamp(since, UTC)
@@ -13384,10 +13547,8 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
     return start
 
 
-# ==============================================================================
-# helpers/openwebui/policy_editor.py
+# =============================== helpers/openwebui/policy_editor.py ===============================
 # The policies editor: a text checked, explained, replayed and saved.
-# ==============================================================================
 
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
@@ -13403,7 +13564,7 @@ def read_policies_text(body: Json) -> str:
 
     Raises:
         PageError: There is none, or one of a length that nobody writes.
-        PoliciesError: It has mistakes.
+        PoliciesError: It has errors.
     """
     text = body.get("policies")
     if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
@@ -13415,7 +13576,7 @@ def read_policies_text(body: Json) -> str:
 
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
-    """The mistakes in a text, each with its line where that can be told."""
+    """The errors in a text, each with its line where that can be told."""
     lines = text.split("\n")
     return [
         {
@@ -13424,23 +13585,23 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
             "allowed": one.allowed,
             "line": line_of(one, lines),
         }
-        for one in error.mistakes
+        for one in error.errors
     ]
 
 
-def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a mistake is about, from 1; None where it can't be told."""
-    if found := re.search(r"line (\d+)", mistake.where):
+def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a error is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
-    header = re.match(r"\[.*\]", mistake.where)
+    header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
     wanted = header_path(header[0])
     at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
     if wanted is None or at is None:
         return None
-    key = mistake.where[header.end() :].strip()
-    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    key = error.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", error.given)
     for number in range(at + 1, len(lines)):
         if header_path(lines[number]) is not None:
             break
@@ -13495,15 +13656,16 @@ def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
     valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    # An exempt administrator is meant all the same.
+    everyone = valves.model_copy(update={"exempt_admins": False})
+    finder = LimitFinder(everyone, identities, data.now)
     users: defaultdict[tuple[str, str], int] = defaultdict(int)
     pools: defaultdict[str, int] = defaultdict(int)
-    for named in directory.subjects.values():
-        subject = identities.recall(named)
-        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-        users[policy.kind, policy.name] += 1
-        for pool in policies.pools:
-            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
-                pools[pool.name] += 1
+    for subject in directory.subjects():
+        match = finder.match(subject)
+        users[match.policy.kind, match.policy.name] += 1
+        for name in {applied.policy for applied in match.pools}:
+            pools[name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
@@ -13514,11 +13676,6 @@ def explain_policies(data: PageData, text: str) -> Json:
         "unmatched": unmatched,
         "notices": list(identities.notices),
     }
-
-
-def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
-    """All names in the policies that mean one of these groups."""
-    return {key for group in groups for key in group.all_keys}
 
 
 def meant_by(identities: Identities, kind: str, key: str) -> bool:
@@ -13595,19 +13752,16 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     valves, directory = with_policies(data.valves, text), data.directory()
     identities = identities_of(data, policies, directory)
 
-    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+    # Limits have the windows of now here, which the replay doesn't look at.
+    finder = LimitFinder(valves, identities, data.now)
+
+    def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
         # The groups of that time; the role of now, as it isn't on record.
         groups = tuple(
             directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
         )
-        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
-        subject = identities.recall(replace(known, groups=groups))
-        if is_exempt(valves, subject):
-            return ()
-        policy: Policy = choose_policy(
-            subject, policies, valves.default_policy, valves.multiple_groups
-        )
-        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+        subject = replace(directory.find(user_id), groups=groups)
+        return finder.match(subject).limits_of(subject)
 
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)
@@ -13736,379 +13890,8 @@ def note_version(data: PageData, before: str, text: str, by: str) -> Json:
     return {"errors": [], "policies": text, **explain_policies(data, text)}
 
 
-# ==============================================================================
-# helpers/openwebui/pages.py
-# The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
-# ==============================================================================
-
-PAGE_PATH = "/usage-limits"
-# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
-LARGEST_BODY = 2 * 2**20
-LONGEST_PARAMETER = 400
-# Reports are read beside the chats, never in their way.
-PAGE_THREADS = 2
-MOST_WAITING = 50
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
-PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-NOT_FOUND = "Not Found"
-
-
-class PageGuard(Protocol):
-    """What the pages need of whoever guards a filter's paths."""
-
-    function_id: str
-    ledger_of: Callable[[Any], Any]
-
-    async def switch(self, *, now: bool = False) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """One question, as its handler gets it.
-
-    Args:
-        guard: Of the filter that is asked.
-        data: What can be read.
-        user: Who asks, as Open WebUI has it.
-        parameters: From the path and the query.
-        body: The JSON object that was sent; {} for none.
-        everywhere: Whether the filter is on for all models.
-    """
-
-    guard: PageGuard
-    data: PageData
-    user: Any
-    parameters: MutableMapping[str, str]
-    body: Json
-    everywhere: bool
-
-    @property
-    def actor(self) -> str:
-        """Who asks, as a grant names it."""
-        return str(getattr(self.user, "email", "") or self.user.id)
-
-
-PageResult = TypeVar("PageResult")
-Handler = Callable[[PageRequest], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One path of the JSON; what changes something takes a body, or is a DELETE."""
-
-    method: str
-    path: str
-    handler: Handler
-    for_all: bool = False
-
-
-def answer_me(asked: PageRequest) -> object:
-    """The user's own limits and use."""
-    return asked.data.me(str(asked.user.id))
-
-
-def answer_users(asked: PageRequest) -> object:
-    """All users with their limits."""
-    return asked.data.users(near=read_flag(asked.parameters.get("near")))
-
-
-def answer_user(asked: PageRequest) -> object:
-    """One user, as the user's own page has it."""
-    return asked.data.user(asked.parameters["key"])
-
-
-def answer_pools(asked: PageRequest) -> object:
-    """All pools."""
-    return asked.data.pools()
-
-
-def answer_overview(asked: PageRequest) -> object:
-    """Totals, and how the filter stands."""
-    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
-
-
-def answer_report(asked: PageRequest) -> object:
-    """Sums by any dimensions, as JSON or CSV."""
-    parameters, zone = asked.parameters, read_zone_of(asked.data.valves)
-    wanted = read_dimensions(parameters.get("by") or "user")
-    kind = parameters.get("format") or "json"
-    if kind not in ("json", "csv"):
-        raise PageError(400, "format: json or csv")
-    since = read_instant(parameters.get("since") or None, "since", zone)
-    until = read_instant(parameters.get("until") or None, "until", zone)
-    if since is not None and until is not None and since >= until:
-        raise PageError(400, "until: a time after since")
-    reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
-    rows = asked.data.report(wanted, Selection(since, until, zone, reset_hour))
-    if kind == "json":
-        return Response(as_json(rows), media_type="application/json")
-    name = f"usage-by-{'-'.join(wanted)}.csv"
-    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
-
-
-def answer_grant(asked: PageRequest) -> object:
-    """A grant that was made."""
-    return asked.data.grant(asked.body, asked.actor)
-
-
-def answer_revoke(asked: PageRequest) -> object:
-    """A grant that was taken back."""
-    return asked.data.revoke(asked.parameters["key"], read_reason(asked.body), asked.actor)
-
-
-def answer_reset(asked: PageRequest) -> object:
-    """Limits that begin anew."""
-    return asked.data.reset(asked.body, asked.actor)
-
-
-def answer_check(asked: PageRequest) -> object:
-    """What a policies text means, or what is wrong with it."""
-    return check_policies(asked.data, asked.body)
-
-
-def answer_simulation(asked: PageRequest) -> object:
-    """Whom a policies text would have refused."""
-    return simulate_policies(asked.data, asked.body)
-
-
-def answer_policies(asked: PageRequest) -> object:
-    """The policies text in force, and the last ones."""
-    return list_versions(asked.data)
-
-
-def answer_shadow(asked: PageRequest) -> object:
-    """What shadow mode would have refused."""
-    zone = read_zone_of(asked.data.valves)
-    since = read_instant(asked.parameters.get("since") or None, "since", zone)
-    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
-    default = int((asked.data.now - timedelta(days=7)).timestamp())
-    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
-
-
-ROUTES = (
-    Route("GET", "/api/me", answer_me, for_all=True),
-    Route("GET", "/api/users", answer_users),
-    Route("GET", "/api/users/{key}", answer_user),
-    Route("GET", "/api/pools", answer_pools),
-    Route("GET", "/api/overview", answer_overview),
-    Route("GET", "/api/report", answer_report),
-    Route("GET", "/api/shadow", answer_shadow),
-    Route("GET", "/api/policies", answer_policies),
-    Route("POST", "/api/policies/check", answer_check),
-    Route("POST", "/api/policies/simulate", answer_simulation),
-    Route("POST", "/api/grants", answer_grant),
-    Route("DELETE", "/api/grants/{key}", answer_revoke),
-    Route("POST", "/api/resets", answer_reset),
-)
-
-
-def read_flag(text: str | None) -> bool:
-    """A parameter that is true or not.
-
-    Raises:
-        PageError: It is neither.
-    """
-    if text not in (None, "", "true", "false", "1", "0"):
-        raise PageError(400, "near: true or false")
-    return text in ("true", "1")
-
-
-async def read_body(request: Request) -> Json:
-    """The JSON object that a request carries; {} where it carries nothing.
-
-    Raises:
-        PageError: It is too long, or something else.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
-        parts.append(part)
-    text = b"".join(parts)
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise PageError(400, "The request is not a JSON object.")
-    return value
-
-
-def check_intent(request: Request) -> None:
-    """See that a change was asked for by a program, not by another site in a signed-in browser.
-
-    Neither this header nor this type of content can be sent from there, and a cookie is sent
-    along by itself.
-
-    Raises:
-        PageError: It wasn't.
-    """
-    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
-    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
-    if not bearer and not request.headers.get(str(key_header)):
-        raise PageError(403, "A change needs the token in the Authorization header.")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and request.method != "DELETE":
-        raise PageError(415, "A change is sent as application/json.")
-
-
-def as_answer(value: object) -> Response:
-    """An answer as it is sent."""
-    if isinstance(value, Response):
-        return value
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-
-def error_answer(error: Exception) -> Response:
-    """An error as JSON: never with more than its sentence."""
-    status, content = 500, {"detail": "The usage limits could not be read. See the server's log."}
-    match error:
-        case PageError():
-            status, content = error.status, {"detail": error.detail}
-        case PoliciesError():
-            errors = [
-                {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.mistakes
-            ]
-            answer = as_answer({"errors": errors})
-            answer.status_code = 400
-            return answer
-        case ConfigurationError():
-            status, content = 400, {"detail": str(error)}
-        case LedgerError():
-            status, content = 503, {"detail": "The ledger can't be reached. Try again later."}
-            log.error("Usage limits: %s; a page was not shown", error)
-        case LedgerDataError():
-            log.error("Usage limits: %s; a page was not shown", error)
-        case _:
-            log.exception("Usage limits: a page was not shown", exc_info=error)
-    answer = as_answer(content)
-    answer.status_code = status
-    return answer
-
-
-class UsagePages:
-    """The pages of one filter.
-
-    Args:
-        guard: Whose filter is asked.
-        app: Open WebUI's, whose sign-in counts.
-    """
-
-    def __init__(self, guard: PageGuard, app: Any) -> None:
-        self._guard = guard
-        self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
-        self._waiting = 0
-        self.app = self._make_app(app)
-
-    def _make_app(self, host: Any) -> FastAPI:
-        auth = import_module("open_webui.utils.auth")
-        anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
-        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-        app.state = host.state
-        for path in (PAGE_PATH, f"{PAGE_PATH}/"):
-            self._add(app, path, ["GET"], anyone, self._show_page)
-        for route in ROUTES:
-            who = anyone if route.for_all else admins
-            answer = partial(self._answer, route)
-            self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
-        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
-        # Whoever isn't signed in doesn't learn which paths there are.
-        methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-        self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
-        self._add(app, PAGE_PATH, methods, anyone, self._find_nothing)
-        return app
-
-    @staticmethod
-    def _add(
-        app: FastAPI,
-        path: str,
-        methods: list[str],
-        who: Any,
-        answer: Callable[[Request, Any], Awaitable[Response]],
-    ) -> None:
-        async def endpoint(request: Request, user: Any = who) -> Response:
-            try:
-                response = await answer(request, user)
-            except Exception as error:
-                response = error_answer(error)
-            response.headers.update(PAGE_HEADERS)
-            return response
-
-        endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
-        app.add_api_route(path, endpoint, methods=methods)
-
-    async def _show_page(self, request: Request, user: Any) -> Response:
-        nonce = secrets.token_hex(16)
-        policy = CONTENT_SECURITY_POLICY.format(nonce=nonce)
-        headers = {"Content-Security-Policy": policy}
-        return Response(render_page(nonce), media_type="text/html", headers=headers)
-
-    async def _find_nothing(self, request: Request, user: Any) -> Response:
-        raise PageError(404, NOT_FOUND)
-
-    async def _answer(self, route: Route, request: Request, user: Any) -> Response:
-        asked = await self._read_request(request, user)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
-
-    async def _save_policies(self, request: Request, user: Any) -> Response:
-        """Save a text through Open WebUI's own functions, and keep the one before."""
-        asked = await self._read_request(request, user)
-        text = await self._in_thread(lambda: read_policies_text(asked.body))
-        before = await store_policies(self._guard.function_id, text)
-        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
-        await self._guard.switch(now=True)
-        note = partial(note_version, asked.data, before, text, asked.actor)
-        return await self._in_thread(lambda: as_answer(note()))
-
-    async def _read_request(self, request: Request, user: Any) -> PageRequest:
-        changes = request.method != "GET"
-        if changes:
-            check_intent(request)
-        body = await read_body(request) if changes else {}
-        parameters = {**request.query_params, **request.path_params}
-        if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
-            raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
-        switch = await self._guard.switch()
-        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
-        language = choose_language(parameters.get("language") or "en")
-        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
-
-    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
-        if self._waiting >= MOST_WAITING:
-            raise PageError(503, "Too many wait for reports. Try again later.")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._waiting -= 1
-
-
-def is_page_path(path: str) -> bool:
-    """Whether a path is one of the pages'."""
-    return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
-
-
-# ==============================================================================
-# helpers/openwebui/answers.py
+# ================================== helpers/openwebui/answers.py ==================================
 # Answers on their way to the client: read for their usage, or replaced by a refusal.
-# ==============================================================================
 
 # Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
 LARGEST_ANSWER = 16 * 2**20
@@ -14237,6 +14020,8 @@ def keep_status(request: Any) -> None:
     handlers = scope.get("starlette.exception_handlers")
     if path is None or handlers is None or current_state.get() is not None:
         return
+    if host_version() >= STATUS_KEPT_VERSION:
+        return
     current_state.set(scope.setdefault("state", {}))
     of_errors, of_statuses = handlers
 
@@ -14310,10 +14095,8 @@ def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
         return []
 
 
-# ==============================================================================
-# helpers/openwebui/callers.py
+# ================================== helpers/openwebui/callers.py ==================================
 # Who asks at a pass-through path, by Open WebUI's own rules.
-# ==============================================================================
 
 # Where the user travels in the state of a request, out of its client's reach.
 USER_STATE = "usage_limits_user"
@@ -14383,10 +14166,8 @@ def make_gate(app: Any) -> FastAPI:
     return gate
 
 
-# ==============================================================================
-# helpers/openwebui/metered_calls.py
+# =============================== helpers/openwebui/metered_calls.py ===============================
 # Metered calls: pass-through calls on their way to the provider, and their answers.
-# ==============================================================================
 
 
 class MeteredCall:
@@ -14512,10 +14293,8 @@ def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Recei
     return receive_or_end
 
 
-# ==============================================================================
-# helpers/openwebui/passthrough_guard.py
+# ============================= helpers/openwebui/passthrough_guard.py =============================
 # The guard of pass-through calls: admits, meters and settles them for one filter.
-# ==============================================================================
 
 # How long it is taken for granted that the function is on, and how its valves are.
 SWITCH_SECONDS = 1.0
@@ -14561,18 +14340,9 @@ class PassthroughGuard:
         self.ledger_of = ledger_of
         self.notes = FormNotes(ledger_of)
         self._unasked = unasked
-        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
-
-    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request at the pages' paths."""
-        if self._pages is None:
-            self._pages = UsagePages(self, scope["app"])
-        scope.setdefault("state", {})
-        await note_key(scope)
-        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -14812,10 +14582,374 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
     return {"id": model_id, "info": found.model_dump()} if found is not None else None
 
 
-# ==============================================================================
-# helpers/openwebui/realtime.py
+# =================================== helpers/openwebui/pages.py ===================================
+# The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
+
+PAGE_PATH = "/usage-limits"
+# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
+LARGEST_BODY = 2 * 2**20
+LONGEST_PARAMETER = 400
+# Reports are read beside the chats, never in their way.
+PAGE_THREADS = 2
+MOST_WAITING = 50
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+NOT_FOUND = "Not Found"
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        guard: Of the filter that is asked.
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
+    """
+
+    guard: PassthroughGuard
+    data: PageData
+    user: Any
+    parameters: MutableMapping[str, str]
+    body: Json
+    everywhere: bool
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
+
+
+PageResult = TypeVar("PageResult")
+Handler = Callable[[PageRequest], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path of the JSON; what changes something takes a body, or is a DELETE."""
+
+    method: str
+    path: str
+    handler: Handler
+    for_all: bool = False
+
+
+def answer_me(asked: PageRequest) -> object:
+    """The user's own limits and use."""
+    return asked.data.me(str(asked.user.id))
+
+
+def answer_users(asked: PageRequest) -> object:
+    """All users with their limits."""
+    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
+    text = f"[{','.join(texts)}]"
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def user_text(row: Json, limits: Iterable[str]) -> str:
+    """A user with limits that are written already."""
+    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
+
+
+def answer_user(asked: PageRequest) -> object:
+    """One user, as the user's own page has it."""
+    return asked.data.user(asked.parameters["key"])
+
+
+def answer_pools(asked: PageRequest) -> object:
+    """All pools."""
+    return asked.data.pools()
+
+
+def answer_overview(asked: PageRequest) -> object:
+    """Totals, and how the filter stands."""
+    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
+
+
+def answer_report(asked: PageRequest) -> object:
+    """Sums by any dimensions, as JSON or CSV."""
+    parameters, zone = asked.parameters, asked.data.valves.calendar_rules.timezone
+    wanted = read_dimensions(parameters.get("by") or "user")
+    kind = parameters.get("format") or "json"
+    if kind not in ("json", "csv"):
+        raise PageError(400, "format: json or csv")
+    since = read_instant(parameters.get("since") or None, "since", zone)
+    until = read_instant(parameters.get("until") or None, "until", zone)
+    if since is not None and until is not None and since >= until:
+        raise PageError(400, "until: a time after since")
+    reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
+    rows = asked.data.report(wanted, Selection(since, until, zone, reset_hour))
+    if kind == "json":
+        return Response(as_json(rows), media_type="application/json")
+    name = f"usage-by-{'-'.join(wanted)}.csv"
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
+
+
+def answer_grant(asked: PageRequest) -> object:
+    """A grant that was made."""
+    return make_grant(asked.data, asked.body, asked.actor)
+
+
+def answer_revoke(asked: PageRequest) -> object:
+    """A grant that was taken back."""
+    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
+
+
+def answer_reset(asked: PageRequest) -> object:
+    """Limits that begin anew."""
+    return make_reset(asked.data, asked.body, asked.actor)
+
+
+def answer_check(asked: PageRequest) -> object:
+    """What a policies text means, or what is wrong with it."""
+    return check_policies(asked.data, asked.body)
+
+
+def answer_simulation(asked: PageRequest) -> object:
+    """Whom a policies text would have refused."""
+    return simulate_policies(asked.data, asked.body)
+
+
+def answer_policies(asked: PageRequest) -> object:
+    """The policies text in force, and the last ones."""
+    return list_versions(asked.data)
+
+
+def answer_shadow(asked: PageRequest) -> object:
+    """What shadow mode would have refused."""
+    zone = asked.data.valves.calendar_rules.timezone
+    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
+    default = int((asked.data.now - timedelta(days=7)).timestamp())
+    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
+
+
+ROUTES = (
+    Route("GET", "/api/me", answer_me, for_all=True),
+    Route("GET", "/api/users", answer_users),
+    Route("GET", "/api/users/{key}", answer_user),
+    Route("GET", "/api/pools", answer_pools),
+    Route("GET", "/api/overview", answer_overview),
+    Route("GET", "/api/report", answer_report),
+    Route("GET", "/api/shadow", answer_shadow),
+    Route("GET", "/api/policies", answer_policies),
+    Route("POST", "/api/policies/check", answer_check),
+    Route("POST", "/api/policies/simulate", answer_simulation),
+    Route("POST", "/api/grants", answer_grant),
+    Route("DELETE", "/api/grants/{key}", answer_revoke),
+    Route("POST", "/api/resets", answer_reset),
+)
+
+
+def read_flag(text: str | None) -> bool:
+    """A parameter that is true or not.
+
+    Raises:
+        PageError: It is neither.
+    """
+    if text not in (None, "", "true", "false", "1", "0"):
+        raise PageError(400, "near: true or false")
+    return text in ("true", "1")
+
+
+async def read_body(request: Request) -> Json:
+    """The JSON object that a request carries; {} where it carries nothing.
+
+    Raises:
+        PageError: It is too long, or something else.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
+        parts.append(part)
+    text = b"".join(parts)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise PageError(400, "The request is not a JSON object.")
+    return value
+
+
+def check_intent(request: Request) -> None:
+    """See that a change was asked for by a program, not by another site in a signed-in browser.
+
+    Neither this header nor this type of content can be sent from there, and a cookie is sent
+    along by itself.
+
+    Raises:
+        PageError: It wasn't.
+    """
+    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not bearer and not request.headers.get(str(key_header)):
+        raise PageError(403, "A change needs the token in the Authorization header.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and request.method != "DELETE":
+        raise PageError(415, "A change is sent as application/json.")
+
+
+def as_answer(value: object) -> Response:
+    """An answer as it is sent."""
+    if isinstance(value, Response):
+        return value
+    text = PAGE_JSON.encode(value)
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def error_answer(error: Exception) -> Response:
+    """An error as JSON: never with more than its sentence."""
+    status, content = 500, {"detail": "The usage limits could not be read. See the server's log."}
+    match error:
+        case PageError():
+            status, content = error.status, {"detail": error.detail}
+        case PoliciesError():
+            errors = [
+                {"where": one.where, "given": one.given, "allowed": one.allowed}
+                for one in error.errors
+            ]
+            answer = as_answer({"errors": errors})
+            answer.status_code = 400
+            return answer
+        case ConfigurationError():
+            status, content = 400, {"detail": str(error)}
+        case LedgerError():
+            status, content = 503, {"detail": "The ledger can't be reached. Try again later."}
+            log.error("Usage limits: %s; a page was not shown", error)
+        case LedgerDataError():
+            log.error("Usage limits: %s; a page was not shown", error)
+        case _:
+            log.exception("Usage limits: a page was not shown", exc_info=error)
+    answer = as_answer(content)
+    answer.status_code = status
+    return answer
+
+
+class UsagePages:
+    """The pages of one filter.
+
+    Args:
+        guard: Whose filter is asked.
+        app: Open WebUI's, whose sign-in counts.
+    """
+
+    def __init__(self, guard: PassthroughGuard, app: Any) -> None:
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
+        self._waiting = 0
+        self.app = self._make_app(app)
+
+    def _make_app(self, host: Any) -> FastAPI:
+        auth = import_module("open_webui.utils.auth")
+        anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
+        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+        app.state = host.state
+        for path in (PAGE_PATH, f"{PAGE_PATH}/"):
+            self._add(app, path, ["GET"], anyone, self._show_page)
+        for route in ROUTES:
+            who = anyone if route.for_all else admins
+            answer = partial(self._answer, route)
+            self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
+        # Whoever isn't signed in doesn't learn which paths there are.
+        methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+        self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
+        self._add(app, PAGE_PATH, methods, anyone, self._find_nothing)
+        return app
+
+    @staticmethod
+    def _add(
+        app: FastAPI,
+        path: str,
+        methods: list[str],
+        who: Any,
+        answer: Callable[[Request, Any], Awaitable[Response]],
+    ) -> None:
+        async def endpoint(request: Request, user: Any = who) -> Response:
+            try:
+                response = await answer(request, user)
+            except Exception as error:
+                response = error_answer(error)
+            response.headers.update(PAGE_HEADERS)
+            return response
+
+        endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
+        app.add_api_route(path, endpoint, methods=methods)
+
+    async def _show_page(self, request: Request, user: Any) -> Response:
+        nonce = secrets.token_hex(16)
+        policy = CONTENT_SECURITY_POLICY.format(nonce=nonce)
+        headers = {"Content-Security-Policy": policy}
+        return Response(render_page(nonce), media_type="text/html", headers=headers)
+
+    async def _find_nothing(self, request: Request, user: Any) -> Response:
+        raise PageError(404, NOT_FOUND)
+
+    async def _answer(self, route: Route, request: Request, user: Any) -> Response:
+        asked = await self._read_request(request, user)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _save_policies(self, request: Request, user: Any) -> Response:
+        """Save a text through Open WebUI's own functions, and keep the one before."""
+        asked = await self._read_request(request, user)
+        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        before = await store_policies(self._guard.function_id, text)
+        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+        await self._guard.switch(now=True)
+        note = partial(note_version, asked.data, before, text, asked.actor)
+        return await self._in_thread(lambda: as_answer(note()))
+
+    async def _read_request(self, request: Request, user: Any) -> PageRequest:
+        changes = request.method != "GET"
+        if changes:
+            check_intent(request)
+        body = await read_body(request) if changes else {}
+        parameters = {**request.query_params, **request.path_params}
+        if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
+            raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
+        switch = await self._guard.switch()
+        valves = switch.valves or AdminValves()
+        accounting, memory, read_host = self._guard.ledger_of(valves)
+        language = choose_language(parameters.get("language") or "en")
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
+
+    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
+        if self._waiting >= MOST_WAITING:
+            raise PageError(503, "Too many wait for reports. Try again later.")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def is_page_path(path: str) -> bool:
+    """Whether a path is one of the pages'."""
+    return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
+
+
+# ================================= helpers/openwebui/realtime.py ==================================
 # Voice calls: Open WebUI's socket to a realtime model, with a record for each answer.
-# ==============================================================================
 
 REALTIME_PATH = "/api/v1/audio/realtime"
 # How the policies and the records call it, whatever model the administrator has chosen for it.
@@ -14983,10 +15117,8 @@ class VoiceCall:
         return {**self._scope, "type": "http", "method": "POST", "headers": headers}
 
 
-# ==============================================================================
-# helpers/openwebui/middleware.py
+# ================================ helpers/openwebui/middleware.py =================================
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
-# ==============================================================================
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
@@ -15000,6 +15132,7 @@ class UsageLimitsLayer:
     def __init__(self, app: AsgiApp, guards: dict[str, PassthroughGuard]) -> None:
         self.app = app
         self.guards = guards
+        self._pages: dict[PassthroughGuard, UsagePages] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -15042,7 +15175,11 @@ class UsageLimitsLayer:
             answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
-        await guard.serve_page(scope, receive, send)
+        if guard not in self._pages:
+            self._pages[guard] = UsagePages(guard, scope["app"])
+        scope.setdefault("state", {})
+        await note_key(scope)
+        await self._pages[guard].app(scope, receive, send)
 
     async def serve_form(self, scope: Scope, send: Send) -> Send:
         """Bring the form's notes up to date before it opens; explain a save that is refused."""
@@ -15143,10 +15280,8 @@ def find_layer(app: Any) -> tuple[Any, str, Any]:
     return None, "", None
 
 
-# ==============================================================================
-# helpers/openwebui/task_calls.py
+# ================================ helpers/openwebui/task_calls.py =================================
 # Task calls: the titles, tags, queries and the like that Open WebUI asks a model for by itself.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
@@ -15373,26 +15508,311 @@ def guard_tasks(layer: UsageLimitsLayer) -> None:
     watch_task_calls(layer.find_guard, layer)
 
 
-# ==============================================================================
-# helpers/filter.py
-# The filter: Open WebUI's hooks, and nothing but hooks.
-# ==============================================================================
+# ================================= helpers/openwebui/admission.py =================================
+# From a request to a reply: whose limits count, how much is reserved, what a refusal says.
 
-# A prompt that retrieval made longer than this is written down before the model is called.
-GROWTH_WORTH_WRITING = 1_000
+LONGEST_TIMEZONE = 100
+UNCOUNTED = ModelRule("*", weight=Decimal(0))
+MOST_REMEMBERED_USERS = 10_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
-MOST_REMEMBERED_USERS = 10_000
-# Ordinary replies stay below it, so a higher cap is not worth a line.
-CAP_WORTH_SAYING = 4_000
-
-Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def is_older(reply: object) -> bool:
-    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
-    return not hasattr(reply, "request_decision")
+def count_limits(
+    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
+) -> tuple[AppliedLimit, ...]:
+    """The limits that count for a request; none for an exempt user or a free model."""
+    policies = valves.policy_set
+    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
+        return ()
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
+
+
+def find_reader(
+    valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Reader:
+    """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
+    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
+    zone = find_timezone(own_zone)
+    # The chat page sends its own language for use in prompts.
+    variables = metadata.get("variables")
+    tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
+    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
+    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
+
+
+def build_reply(
+    keeper: Any,
+    valves: AdminValves,
+    subject: Subject,
+    user: Mapping[str, Any],
+    body: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    model_names: tuple[str, ...],
+    source: str,
+    now: datetime,
+    *,
+    ollama: bool,
+    own_provider: bool,
+) -> Reply:
+    """Everything that is known of a reply before it is admitted.
+
+    A reply over a direct connection uses its user's own provider, and its usage comes from the
+    browser: it is on record, and counts toward nothing.
+    """
+    policies = valves.policy_set
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
+    reply = Reply(
+        keeper=keeper,
+        reservation=Reservation(
+            id=uuid.uuid4().hex,
+            subject=subject,
+            model_names=model_names,
+            source=source,
+            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
+            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
+            policy="exempt" if is_exempt(valves, subject) else policy.name,
+            created_at=int(now.timestamp()),
+        ),
+        limits=() if own_provider else count_limits(valves, subject, model_names, now),
+        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
+        reader=find_reader(valves, user, metadata),
+        enforced=not valves.shadow_mode,
+        prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
+        wanted_output=wanted_output(body, ollama=ollama),
+        ollama=ollama,
+        choices=count_choices(body),
+        soft_limit_percent=valves.soft_limit_percent,
+        alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
+        needs_ledger=valves.on_ledger_error == "block",
+    )
+    reply.meter.begin_round(prompt_tokens)
+    return reply
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A request as Open WebUI hands it to the inlet, and the valves that it came with."""
+
+    valves: AdminValves
+    body: dict[str, Any]
+    user: dict[str, Any]
+    metadata: dict[str, Any]
+    model: dict[str, Any] | None
+    request: Any  # Starlette's
+
+    @property
+    def reader(self) -> Reader:
+        """Who reads what is said about it."""
+        return find_reader(self.valves, self.user, self.metadata)
+
+    def unavailable(self) -> HostError:
+        """The refusal of what can't be put on record."""
+        try:
+            language = self.reader.language
+        except Exception:
+            log.exception("Usage limits: the language of a user could not be told")
+            language = ENGLISH
+        sentence = finish_sentence(language.ledger_error, language)
+        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
+
+
+class LastGroups:
+    """The groups that the latest users had last, for the time of an outage."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, tuple[GroupRef, ...]] = {}
+
+    def of(self, user_id: str) -> tuple[GroupRef, ...]:
+        """A user's; none for who isn't remembered."""
+        return self._groups.get(user_id, ())
+
+    def note(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
+        """Remember a user's."""
+        self._groups.pop(user_id, None)
+        self._groups[user_id] = groups
+        while len(self._groups) > MOST_REMEMBERED_USERS:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
+                self._groups.pop(next(iter(self._groups)))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A reply that is to be built in a thread, where its user's groups can be read.
+
+    Args:
+        last_groups: For the time of an outage.
+        calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
+        own_provider: Whether it goes over its user's own connection.
+        queries: What reads the groups in the ledger's database; None where they aren't there.
+        listed: The groups, if they are not.
+        state: The HTTP request's, out of its client's reach.
+    """
+
+    asked: ChatRequest
+    ledger: OpenLedger
+    last_groups: LastGroups
+    calls_seen: bool
+    own_provider: bool
+    queries: GroupQueries | None
+    listed: tuple[GroupRef, ...]
+    state: MutableMapping[str, Any]
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    async def of(
+        cls, asked: ChatRequest, ledger: OpenLedger, last_groups: LastGroups, calls_seen: bool
+    ) -> Draft:
+        """What is to be found out on the event loop."""
+        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
+        queries = None if asked.valves.database_url else group_queries()
+        listed = await list_groups(asked.user["id"]) if queries is None else ()
+        own_provider = uses_own_provider(asked.request, asked.body)
+        state = current_state.get()
+        state = {} if state is None else state
+        return cls(asked, ledger, last_groups, calls_seen, own_provider, queries, listed, state)
+
+    def build(self) -> Reply:
+        """The reply, with its `unread` where the ledger could not be asked; blocks."""
+        asked, unread = self.asked, None
+        user, metadata = asked.user, asked.metadata
+        caller, groups = str(self.state.get(SOURCE_STATE, "")), self.listed
+        if self.queries is not None:
+            read = partial(read_groups, queries=self.queries, user_id=user["id"])
+            try:
+                groups = self.ledger.accounting.read(read)
+                self.last_groups.note(user["id"], groups)
+            except LedgerError as error:
+                # What is written down later counts for the pools that it counted for last.
+                groups, unread = self.last_groups.of(user["id"]), error
+        subject = make_subject(user, groups)
+        try:
+            subject = self.ledger.memory.recall(asked.valves.policy_set, subject)
+        except LedgerError as error:
+            unread = error
+        reply = build_reply(
+            self.ledger.accounting,
+            asked.valves,
+            subject,
+            user,
+            asked.body,
+            metadata,
+            list_model_names(asked.body, asked.model, metadata, asked.request),
+            request_source(metadata, self.own_provider, asked.request, user["id"], caller),
+            self.now,
+            ollama=is_ollama_model(asked.model),
+            own_provider=self.own_provider,
+        )
+        reply.unread = unread
+        reply.called_model = not self.calls_seen
+        # Before a pass-through path says more.
+        self.state.setdefault(SOURCE_STATE, reply.reservation.source)
+        # A pass-through path's; what a client sends is made of JSON.
+        adjust = metadata.get(ADJUST_KEY)
+        if callable(adjust):
+            adjust(reply)
+        reply.limits = limits_via(reply.limits, reply.reservation.source)
+        return reply
+
+
+def link_in_chat(valves: AdminValves, reply: Reply) -> str:
+    """Where a built-in sentence in a chat leads to; "" where there is no page."""
+    seen = reply.reservation.source in ("page", "temporary")
+    return page_link() if seen and valves.usage_page else ""
+
+
+def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
+    """Raise for the limit that refuses, if one does; in shadow mode only log it.
+
+    Raises:
+        HostLimitError: A hard limit is reached.
+    """
+    state = decision.refusing
+    if state is None:
+        return
+    log.info(
+        "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
+        reply.reservation.subject.user_id,
+        "is" if reply.enforced else "would be",
+        state.applied.policy or "the default",
+        state.applied.limit,
+        state.used,
+        state.reserved,
+    )
+    if not reply.enforced:
+        return
+    now, model = datetime.now(UTC), reply.reservation.model_names[0]
+    try:
+        sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+        if state.amount and not valves.limit_message:
+            sentence += link_in_chat(valves, reply)
+    except Exception:
+        # A refusal whose sentence can't be made is still a refusal.
+        log.exception("Usage limits: the sentence of a refusal could not be made")
+        sentence = PLAIN_REFUSAL
+    wait = (state.reset_at - now).total_seconds()
+    if state.is_only_held:
+        wait = min(wait, HELD_RETRY_SECONDS)
+    raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
+
+
+async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
+    """Write down what another round needs, or what retrieval has added to the first.
+
+    Args:
+        later: Whether a model has answered before: then reached limits refuse the round, with what
+            the reply has used.
+
+    Raises:
+        HostLimitError: A hard limit is reached.
+        LedgerError: The database can't be reached, or is too busy.
+        LedgerDataError: It refuses what is to be written.
+    """
+    if not reply.rule.weight:  # a free model's, or over its user's own provider
+        return
+    subject, names = reply.reservation.subject, reply.reservation.model_names
+    applying = limits_via(
+        count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+    )
+    limits = [one for one in applying if not one.limit.is_moment]
+    keeper = reply.keeper
+    # A reply that began before 0.2.0 was pasted is kept as it was then.
+    ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+    decision = await ask(reply, limits)
+    if later:
+        if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+            stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+            refuse(valves, reply, Decision((stopped_at,)))
+        refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+
+def adjust_call(
+    valves: AdminValves, reply: Reply, body: dict[str, Any], unasked: UnaskedModels
+) -> None:
+    """Ask the provider for usage, and for no more output than may be used."""
+    if not is_older(reply):
+        reply.lower_output(body)
+    if unasked.has(unasked_name(reply, body), body):
+        return
+    if valves.request_stream_usage and body.get("stream"):
+        options = body.get("stream_options")
+        asked = options if isinstance(options, dict) else {}
+        body["stream_options"] = {**asked, **ASK_FOR_USAGE}
+
+
+# ======================================= helpers/filter.py ========================================
+# The filter: Open WebUI's hooks, and nothing but hooks.
+
+# A prompt that retrieval made longer than this is written down before the model is called.
+GROWTH_WORTH_WRITING = 1_000
 
 
 class Filter:
@@ -15406,11 +15826,10 @@ class Filter:
         # Open WebUI replaces the valves of this one instance before every hook, and the hooks
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
-        self._accountings: dict[str, Accounting] = {}
-        self._memories: dict[str, IdentityMemory] = {}
+        self._ledgers = Ledgers()
+        self._last_groups = LastGroups()
         self._unasked = UnaskedModels()
-        self._watches_calls = False
-        self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
+        self._watches_calls: bool | None = None
         self._tells_unguarded = False
         self._guard_passthrough(serving=False)
 
@@ -15430,41 +15849,49 @@ class Filter:
             HostError: The ledger is down and `on_ledger_error` is ``block``.
             CancelledError: The message was `/usage`, which is answered here.
         """
-        valves, user = self.valves, __user__ or {}
+        valves, user, emitter = self.valves, __user__ or {}, __event_emitter__
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
-        if host_version() < STATUS_KEPT_VERSION:
-            keep_status(__request__)
-        if __event_emitter__ is not None and asks_for_usage(body):
-            await self._answer_usage(valves, user, metadata, __event_emitter__)
-        try:
-            accounting = self._accounting(valves)
-            build = await self._draft(
-                accounting, valves, body, user, metadata, __model__, __request__
+        keep_status(__request__)
+        # A program would get an error for an answer, so its message goes to the model.
+        on_page = emitter is not None and request_source(metadata) in ("page", "temporary")
+        if emitter is not None and on_page and asks_for_usage(body):
+            link = valves.usage_page and has_layer()
+            await answer_usage(
+                valves, self._ledgers, str(user["id"]), metadata, asked.reader, link, emitter
             )
-            told = __event_emitter__ is not None and not valves.shadow_mode
-            reply, admission = await accounting.admit(build, told)
+        told = emitter is not None and not valves.shadow_mode
+        try:
+            draft = await Draft.of(
+                asked, self.ledger_of(valves), self._last_groups, self._sees_calls()
+            )
+            reply, admission = await draft.ledger.accounting.admit(draft.build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
             if valves.shadow_mode:
                 return body
-            raise self._unavailable(valves, user, metadata) from error
+            raise asked.unavailable() from error
         if isinstance(admission, LedgerError):
-            self._let_through(valves, user, metadata, reply, admission)
+            log.error("Usage limits: %s; user %s: nothing was reserved", admission, user["id"])
+            if reply.enforced and valves.on_ledger_error == "block":
+                reply.keeper.forget(reply)
+                raise asked.unavailable() from admission
         else:
             note_in_state(LIMITS_STATE, admission.decision.states)
             if not admission.decision.allowed:
-                self._refuse(valves, reply, admission.decision)
+                refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
-        self._adjust(valves, reply, body)
-        if __event_emitter__ is not None and reply.reservation.source != "api":
-            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
+        adjust_call(valves, reply, body, self._unasked)
+        if emitter is not None and reply.reservation.source != "api":
+            reply.emitter = emitter
         try:
-            if isinstance(admission, Admission) and __event_emitter__ is not None and told:
-                await self._tell(valves, reply, admission, user, __event_emitter__)
+            if emitter is not None and told and not isinstance(admission, LedgerError):
+                template, linked = valves.warning_message, link_in_chat(valves, reply)
+                await tell_admitted(reply, admission, template, linked, user, emitter)
         except Exception:
             # It is on record, and goes on without a word.
             log.exception("Usage limits: user %s was not told", user["id"])
@@ -15478,44 +15905,45 @@ class Filter:
         Raises:
             HostLimitError: A hard limit was crossed by the rounds before.
         """
-        valves, reply = self.valves, self._reply_of(__metadata__)
+        valves, reply = self.valves, find_reply(__metadata__)
         if reply is None:
             return body
+        asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
             later, before = reply.meter.produced, reply.prompt_tokens
             prompt_tokens = estimate_prompt(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
-                    self._refuse(valves, reply, reply.request_decision())
+                    refuse(valves, reply, reply.request_decision())
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
-                await self._begin_round(valves, reply, later)
+                await check_round(valves, reply, later)
         except HostError:
             reply.meter.drop_round()
             raise
         except LedgerError as error:
             if reply.enforced and valves.on_ledger_error == "block":
                 reply.meter.drop_round()
-                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+                raise asked.unavailable() from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
         except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
             if reply.enforced:
                 reply.meter.drop_round()
-                raise self._unavailable(valves, {}, __metadata__ or {}) from error
-        self._adjust(valves, reply, body)
+                raise asked.unavailable() from error
+        adjust_call(valves, reply, body, self._unasked)
         return body
 
     def stream(
         self, event: dict[str, Any], __metadata__: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Add up what passes."""
-        reply = self._reply_of(__metadata__)
+        reply = find_reply(__metadata__)
         if reply is not None:
             reply.meter.add_event(event)
         return event
@@ -15528,15 +15956,15 @@ class Filter:
         __event_emitter__: Emitter | None = None,
     ) -> dict[str, Any]:
         """Settle the reply and show its user where the limits stand."""
-        reply = self._reply_of(__metadata__)
+        reply = find_reply(__metadata__)
         if reply is None:
             return body
         try:
             usage, text = finished_message(body)
             charge = reply.final_charge(usage, text)
             decision = await reply.keeper.end(reply, charge)
-            if decision is not None:
-                await self._show_usage(reply, charge, decision, __user__ or {}, __event_emitter__)
+            if decision is not None and __event_emitter__ is not None:
+                await tell_settled(reply, charge, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -15554,6 +15982,18 @@ class Filter:
         self.valves = valves
         return await self.inlet(body, user, metadata, model, __request__=request)
 
+    def ledger_of(self, valves: AdminValves) -> OpenLedger:
+        """The ledger that these valves name."""
+        if self._watches_calls is None:
+            warn_about_old_host()
+            self._watches_calls = watch_model_calls(find_reply, self._unasked)
+            self._guard_passthrough()  # where those calls are tasks
+        return self._ledgers.of(valves)
+
+    def _sees_calls(self) -> bool:
+        """Whether it is seen which replies call a model; if not, all that are admitted do."""
+        return bool(self._watches_calls) or has_request_hook()
+
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
@@ -15566,320 +16006,6 @@ class Filter:
             guarded = False
         if serving and guarded == self._tells_unguarded:
             self._tells_unguarded = not guarded
-            AdminValves.note("passthrough", "" if guarded else UNGUARDED)
+            FORM_TEXTS.note("passthrough", "" if guarded else UNGUARDED)
             if not guarded:
                 log.error("Usage limits: %s", UNGUARDED)
-
-    @staticmethod
-    def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
-        reply = metadata.get(METADATA_KEY) if metadata else None
-        # Not isinstance: the file may have been pasted anew while the reply was running. What
-        # came from a client would be made of JSON's types.
-        return None if isinstance(reply, (dict, list, str, int, float)) else reply
-
-    def _accounting(self, valves: AdminValves) -> Accounting:
-        accounting = self._accountings.get(valves.database_url)
-        if accounting is None:
-            warn_about_old_host()
-            self._watches_calls = watch_model_calls(self._reply_of, self._unasked)
-            self._guard_passthrough()  # where those calls are tasks
-            engine, schema = host_engine(valves.database_url)
-            accounting = Accounting(engine, schema, own_engine=not is_host_engine(engine))
-            self._accountings[valves.database_url] = accounting
-        accounting.retention_seconds = valves.retention_seconds
-        return accounting
-
-    async def _draft(
-        self,
-        accounting: Accounting,
-        valves: AdminValves,
-        body: dict[str, Any],
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        model: dict[str, Any] | None,
-        request: Any,
-    ) -> Callable[[], Reply | tuple[Reply, LedgerError]]:
-        """What makes the reply; it reads its user's groups, which blocks."""
-        own_provider, now = uses_own_provider(request, body), datetime.now(UTC)
-        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
-        queries = None if valves.database_url else group_queries()
-        listed = await list_groups(user["id"]) if queries is None else ()
-
-        memory = self._identity_memory(valves, accounting)
-        state = current_state.get()
-        state = {} if state is None else state
-        caller = str(state.get(SOURCE_STATE, ""))
-
-        def build() -> Reply | tuple[Reply, LedgerError]:
-            groups, error = listed, None
-            if queries is not None:
-                try:
-                    groups = accounting.read(
-                        partial(read_groups, queries=queries, user_id=user["id"])
-                    )
-                    self._note_groups(user["id"], groups)
-                except LedgerError as unread:
-                    # What is written down later counts for the pools that it counted for last.
-                    groups, error = self._last_groups.get(user["id"], ()), unread
-            subject = make_subject(user, groups)
-            try:
-                subject = memory.recall(valves.policy_set, subject)
-            except LedgerError as unread:
-                error = unread
-            reply = build_reply(
-                accounting,
-                valves,
-                subject,
-                user,
-                body,
-                metadata,
-                list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"], caller),
-                now,
-                ollama=is_ollama_model(model),
-                own_provider=own_provider,
-            )
-            # Before a pass-through path says more.
-            state.setdefault(SOURCE_STATE, reply.reservation.source)
-            # Where nobody tells of calls, every admitted request is taken to reach the model.
-            reply.called_model = not (self._watches_calls or has_request_hook())
-            # A pass-through path's; what a client sends is made of JSON.
-            adjust = metadata.get(ADJUST_KEY)
-            if callable(adjust):
-                adjust(reply)
-            reply.limits = limits_via(reply.limits, reply.reservation.source)
-            return reply if error is None else (reply, error)
-
-        return build
-
-    async def _answer_usage(
-        self,
-        valves: AdminValves,
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        """Answer `/usage` in a chat, and end the request as its user's stop button would.
-
-        A program would get an error for that, so its message goes to the model like any other.
-
-        Raises:
-            CancelledError: It is answered.
-        """
-        if request_source(metadata) not in ("page", "temporary"):
-            return
-        reader = find_reader(valves, user, metadata)
-        try:
-            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
-            link = valves.usage_page and has_layer()
-            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
-        except Exception:
-            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
-            text = finish_sentence(reader.language.ledger_error, reader.language)
-        try:
-            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
-            await self._emit(
-                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
-            )
-            await save_answer(metadata, text)
-        except Exception:
-            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
-        raise asyncio.CancelledError
-
-    def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
-        """Remember a user's groups for the time of an outage, of the latest users only."""
-        self._last_groups.pop(user_id, None)
-        self._last_groups[user_id] = groups
-        while len(self._last_groups) > MOST_REMEMBERED_USERS:
-            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
-                self._last_groups.pop(next(iter(self._last_groups)))
-
-    def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
-        """Ask the provider for usage, and for no more output than may be used."""
-        if not is_older(reply):
-            reply.lower_output(body)
-        if self._unasked.has(unasked_name(reply, body), body):
-            return
-        if valves.request_stream_usage and body.get("stream"):
-            options = body.get("stream_options")
-            asked = options if isinstance(options, dict) else {}
-            body["stream_options"] = {**asked, **ASK_FOR_USAGE}
-
-    def _let_through(
-        self,
-        valves: AdminValves,
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        reply: Reply,
-        error: LedgerError,
-    ) -> None:
-        """Log that a request passes which could not be reserved for, or refuse it."""
-        log.error("Usage limits: %s; a request of user %s was not reserved for", error, user["id"])
-        if reply.enforced and valves.on_ledger_error == "block":
-            reply.keeper.forget(reply)
-            raise self._unavailable(valves, user, metadata) from error
-
-    @staticmethod
-    def _unavailable(
-        valves: AdminValves, user: dict[str, Any], metadata: dict[str, Any]
-    ) -> HostError:
-        """The refusal of what can't be put on record."""
-        try:
-            language = find_reader(valves, user, metadata).language
-        except Exception:
-            log.exception("Usage limits: the language of a user could not be told")
-            language = ENGLISH
-        sentence = finish_sentence(language.ledger_error, language)
-        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
-
-    async def _tell(
-        self,
-        valves: AdminValves,
-        reply: Reply,
-        admission: Admission,
-        user: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        """Show what was decided about an admitted reply, as far as it is worth a line."""
-        for state in admission.warnings:
-            await self._warn(valves, reply, state, user, emitter)
-        most = reply.most_output()
-        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
-        if most is not None and most < worth:
-            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
-
-    def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
-        """Raise for the limit that refuses; in shadow mode only log it."""
-        state = decision.refusing
-        if state is None:
-            return
-        log.info(
-            "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
-            reply.reservation.subject.user_id,
-            "is" if reply.enforced else "would be",
-            state.applied.policy or "the default",
-            state.applied.limit,
-            state.used,
-            state.reserved,
-        )
-        if reply.enforced:
-            now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            try:
-                sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
-                seen = reply.reservation.source in ("page", "temporary")
-                if seen and state.amount and valves.usage_page and not valves.limit_message:
-                    sentence += page_link()
-            except Exception:
-                # A refusal whose sentence can't be made is still a refusal.
-                log.exception("Usage limits: the sentence of a refusal could not be made")
-                sentence = PLAIN_REFUSAL
-            wait = (state.reset_at - now).total_seconds()
-            if state.is_only_held:
-                wait = min(wait, HELD_RETRY_SECONDS)
-            raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
-
-    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
-        """Write down what another round needs, or what retrieval has added to the first.
-
-        A later one is refused if the limits are reached with what this reply has used.
-        """
-        if not reply.rule.weight:  # a free model's, or over its user's own provider
-            return
-        subject, names = reply.reservation.subject, reply.reservation.model_names
-        applying = limits_via(
-            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
-        )
-        limits = [one for one in applying if not one.limit.is_moment]
-        keeper: Any = reply.keeper
-        # A reply that began before 0.2.0 was pasted is kept as it was then.
-        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
-        decision = await ask(reply, limits)
-        if later:
-            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
-                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
-                self._refuse(valves, reply, Decision((stopped_at,)))
-            self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
-
-    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
-        """Say in the chat why a response ends before its end."""
-        measure, used = state.applied.limit.measure, reply.used_charge().counted
-        state = replace(state, used=state.used + used.of(measure))
-        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
-        await self._emit_status(emitter, sentence)
-
-    async def _warn(
-        self,
-        valves: AdminValves,
-        reply: Reply,
-        state: LimitState,
-        user: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        now, model = datetime.now(UTC), reply.reservation.model_names[0]
-        sentence = warning_sentence(valves.warning_message, state, now, reply.reader, model)
-        toast = {"type": "warning", "content": sentence}
-        await self._emit(emitter, {"type": "notification", "data": toast})
-        if self._show_usage_wish(user) != "never":
-            await self._emit_status(emitter, sentence)
-
-    async def _show_usage(
-        self,
-        reply: Reply,
-        charge: Charge | None,
-        decision: Decision,
-        user: dict[str, Any],
-        emitter: Emitter | None,
-    ) -> None:
-        """The status line of a finished reply, as the user wishes to see it."""
-        state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
-        if emitter is None or reply.reservation.source == "api" or not reply.enforced:
-            return
-        if getattr(reply, "stopped", False):
-            return
-        if wish == "always" and charge is not None:
-            tokens = charge.input_tokens + charge.output_tokens
-            line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
-            await self._emit_status(emitter, line)
-        elif state is not None and wish == "near_limit":
-            near = state.crossed_threshold(reply.soft_limit_percent) is not None
-            if near:
-                await self._emit_status(emitter, status_line(state, now, reply.reader))
-
-    @staticmethod
-    def _show_usage_wish(user: dict[str, Any]) -> str:
-        return str(getattr(user.get("valves"), "show_usage", "near_limit"))
-
-    async def _emit_status(self, emitter: Emitter, sentence: str) -> None:
-        await self._emit(
-            emitter, {"type": "status", "data": {"description": sentence, "done": True}}
-        )
-
-    @staticmethod
-    async def _emit(emitter: Emitter, event: dict[str, Any]) -> None:
-        try:
-            await emitter(event)
-        except Exception:
-            # A browser that has gone away must not cost the reply.
-            log.warning("Usage limits: a message could not be shown", exc_info=True)
-
-    def ledger_of(
-        self, valves: AdminValves
-    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
-        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
-        accounting = self._accounting(valves)
-        memory = self._identity_memory(valves, accounting)
-        return accounting, memory, host_reader().read if valves.database_url else accounting.read
-
-    def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
-        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
-        memory = self._memories.get(valves.database_url)
-        if memory is None:
-            read = host_reader().read if valves.database_url else accounting.read
-            memory = self._memories[valves.database_url] = accounting.remember_identities(
-                lambda ids, addresses: read(
-                    partial(read_host_names, user_ids=ids, addresses=addresses)
-                ),
-                list_model_ids,
-                lambda notices: self.Valves.note("policies", form_note(notices)),
-            )
-        return memory

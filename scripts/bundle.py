@@ -31,8 +31,8 @@ PARTS = (
     "limits.amounts",
     "limits.globs",
     "limits.limit",
-    "limits.policy_tables",
     "limits.policies",
+    "limits.policies_text",
     "limits.policy",
     "limits.decisions",
     "metering.pieces",
@@ -46,10 +46,11 @@ PARTS = (
     "ledger.tables",
     "ledger.identities",
     "ledger.counters",
-    "ledger.snapshots",
     "ledger.limit_states",
     "ledger.records",
+    "ledger.many_limits",
     "ledger.reports",
+    "ledger.report_rows",
     "ledger.grants",
     "ledger.reply_lengths",
     "ledger.policy_versions",
@@ -87,28 +88,45 @@ PARTS = (
     "openwebui.stream_usage",
     "openwebui.endings",
     "openwebui.model_calls",
-    "openwebui.admission",
     "openwebui.stopping",
+    "openwebui.chat_events",
+    "openwebui.ledger_worker",
     "openwebui.accounting",
+    "openwebui.ledgers",
     "openwebui.directory",
+    "openwebui.page_limits",
     "openwebui.page_data",
+    "openwebui.page_grants",
     "openwebui.page_status",
     "openwebui.usage_command",
     "openwebui.valves_form",
     "openwebui.simulation",
     "openwebui.policy_editor",
-    "openwebui.pages",
     "openwebui.answers",
     "openwebui.callers",
     "openwebui.metered_calls",
     "openwebui.passthrough_guard",
+    "openwebui.pages",
     "openwebui.realtime",
     "openwebui.middleware",
     "openwebui.task_calls",
+    "openwebui.admission",
     "filter",
 )
-# A part of fewer lines, such as a language, has its place for a banner.
-SHORT_PART = 35
+# What decides about a request, in the order in which it passes: the first that the contents name.
+DECIDING = (
+    "filter",
+    "openwebui.admission",
+    "limits.policy",
+    "limits.decisions",
+    "ledger.ledger",
+    "ledger.limit_states",
+    "openwebui.accounting",
+    "metering.usage",
+    "metering.charges",
+)
+LANGUAGES = "openwebui.languages."
+LINE_LENGTH = 100
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.
 FORBIDDEN_PHRASES = tuple(f"from {name}" for name in ("utils", "apps", "main", "config"))
 FRONTMATTER_KEYS = (
@@ -169,6 +187,16 @@ def top_level_names(tree: ast.Module) -> list[str]:
 def place_of(part: str) -> str:
     """The path of a module, as the repository has it."""
     return f"helpers/{part.replace('.', '/')}.py"
+
+
+def banner(part: str) -> str:
+    """The line that a module begins with in the one file."""
+    return f"# {f' {place_of(part)} ':=^{LINE_LENGTH - 2}}"
+
+
+def is_language(part: str) -> bool:
+    """Whether a module is nothing but the sentences of a language."""
+    return part.startswith(LANGUAGES) and part != f"{LANGUAGES}catalog"
 
 
 def check_internal_import(part: str, node: ast.ImportFrom, before: tuple[str, ...]) -> None:
@@ -243,7 +271,7 @@ def bound_name(line: str) -> str:
 def format_source(text: str) -> str:
     """Sort and merge the imports and lay the file out, as the project's own code is."""
     ruff = [sys.executable, "-m", "ruff"]
-    sort = [*ruff, "check", "--select", "I", "--fix", "--quiet", "--stdin-filename", TARGET.name]
+    sort = [*ruff, "check", "--select", "I", "--fix", "--quiet", "--stdin-filename", "bundle.py"]
     lay_out = [*ruff, "format", "--quiet", "--stdin-filename", TARGET.name]
     for command in (sort, lay_out):
         done = subprocess.run(
@@ -263,24 +291,42 @@ def claim(owner: dict[str, str], name: str, place: str) -> None:
 
 
 def with_contents(text: str, titles: Mapping[str, str]) -> str:
-    """Put a list of the modules and their lines before the imports."""
-    intro = "# Contents. In a hurry, read the hooks first: they are the last part, filter."
+    """Put a list of the modules and their lines before the imports, what decides first."""
     first = "from __future__ import annotations\n"
     above, _, below = text.partition(first)
+    below = fill_imports(below)
+    languages = [part for part in titles if is_language(part)]
+    rest = [part for part in titles if part not in (*DECIDING, *languages[1:])]
+    titles = {**titles, languages[0]: f"{len(languages)} languages."} if languages else titles
     # Open WebUI's editor runs black on what is saved: so it takes less than half the time, and
     # what is stored is what was pasted.
     above = f"{above.rstrip(chr(10))}\n\n# fmt: off\n\n"
-    height = above.count("\n") + len(titles) + 2  # what stands above the imports then
+    deciding = [part for part in DECIDING if part in titles]
+    height = above.count("\n") + len(deciding) + len(rest) + 3  # what stands above the imports
     found = {
         line: number
         for number, line in enumerate((first + below).splitlines(), height + 1)
-        if line.startswith("# helpers/")
+        if line.startswith("# ==")
     }
-    contents = []
-    for part, title in titles.items():
-        line = f"# {found[f'# {place_of(part)}']:5}  {part:<24} "
-        contents.append(line + textwrap.shorten(title, 100 - len(line), placeholder=" …"))
-    return "\n".join([above.rstrip("\n"), "", intro, *contents, "", first + below])
+
+    def entry(part: str) -> str:
+        line = f"# {found[banner(part)]:5}  {part:<28} "
+        return line + textwrap.shorten(titles[part], LINE_LENGTH - len(line), placeholder=" …")
+
+    contents = ["# What decides about a request, by line:", *map(entry, deciding)]
+    contents += ["# All else:", *map(entry, rest)]
+    return "\n".join([above.rstrip("\n"), "", *contents, "", first + below])
+
+
+def fill_imports(text: str) -> str:
+    """Imports of many names with as many on each line as there is room for."""
+
+    def fill(block: re.Match[str]) -> str:
+        names = " ".join(block[2].split()).removesuffix(",")
+        filled = textwrap.wrap(names, LINE_LENGTH - 4, break_long_words=False)
+        return f"{block[1]} (\n" + "".join(f"    {line}\n" for line in filled) + ")\n"
+
+    return re.sub(r"^(from \S+ import) \(\n((?:    .*,\n)+)\)\n", fill, text, flags=re.MULTILINE)
 
 
 def bundle() -> str:
@@ -308,11 +354,8 @@ def bundle() -> str:
         titles[part] = short[:1].upper() + short[1:]
         for name in names:
             claim(owner, name, place_of(part))
-        rule = f"# {'=' * 78}\n"
-        banner = f"{rule}# {place_of(part)}\n# {title}\n{rule}\n"
-        if body.count("\n") < SHORT_PART:
-            banner = f"# {place_of(part)}\n"
-        sections.append(f"{banner}{body}\n")
+        said = "" if is_language(part) else f"# {title}\n\n"
+        sections.append(f"{banner(part)}\n{said}{body}\n")
     for line in imports:
         claim(owner, bound_name(line), f'"{line}"')
     text = format_source(

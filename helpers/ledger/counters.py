@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Connection,
     Text,
     Update,
     bindparam,
+    case,
     func,
     literal,
+    literal_column,
     select,
     true,
 )
@@ -25,31 +29,32 @@ from helpers.limits.decisions import NOTHING, Amounts
 from helpers.limits.globs import glob_fits
 from helpers.limits.policy import EVERYONE, AppliedLimit
 
+Key = TypeVar("Key")
+Counted = tuple[str, str, str]  # the scope, model glob and source of records
+
 NO_END = 2**53
 # A control character that no model or group is called by.
 NAME_ESCAPE = "\x1a"
 ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# So many counters that were last looked at in different seconds have their records summed apart.
+MOST_SEGMENTS = 20
 # A clock that steps back by less is only being set right.
 STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
 CLOCK_TOLERANCE_SECONDS = 86_400
-AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-TAKE_FROM_COUNTER = (
-    counters_table.update()
-    .where(counters_table.c.id == bindparam("key"))
-    .values(
-        {
-            counters_table.c[name]: counters_table.c[name] - bindparam(f"less_{name}")
-            for name in AMOUNT_COLUMNS
-        }
-    )
+AMOUNT_COLUMNS = tuple(counters_table.c[one.name] for one in fields(Amounts))
+ADDED = {column: column + bindparam(f"more_{column.name}") for column in AMOUNT_COLUMNS}
+ADD_TO_COUNTER = (
+    counters_table.update().where(counters_table.c.id == bindparam("key")).values(ADDED)
 )
-COUNTED_SUMS = (
-    func.sum(records_table.c.counted),
-    func.sum(records_table.c.weighted_input_tokens),
-    func.sum(records_table.c.weighted_output_tokens),
-    func.sum(records_table.c.cost_micros * records_table.c.counted),
+# What a record counts, in the order of `Amounts`.
+COUNTED_COLUMNS = (
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros * records_table.c.counted,
 )
+COUNTED_SUMS = tuple(map(func.sum, COUNTED_COLUMNS))
 
 
 @dataclass(slots=True)
@@ -149,27 +154,6 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(
-    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
-) -> Amounts:
-    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
-    rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_SUMS)
-        .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
-            scope_condition(scope, source),
-        )
-        .group_by(records_table.c.model_names)
-    )
-    total = Amounts()
-    for names, *sums in rows:
-        if glob_matches(glob, names):
-            total += Amounts(*(int(value) for value in sums))
-    return total
-
-
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
     return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
@@ -194,12 +178,7 @@ def addition_by_id(count: int) -> Update:
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
         )
-        .values(
-            {
-                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-                for name in AMOUNT_COLUMNS
-            }
-        )
+        .values(ADDED)
     )
 
 
@@ -229,7 +208,9 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, start, end)
+        counted = {key: what_counts(applied) for key, applied in limits.items()}
+        begins = dict.fromkeys(limits, start)
+        used = sum_for_limits(connection, read_from, counted, begins, end)
         rows += [
             {
                 "id": key,
@@ -245,40 +226,100 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
     connection.execute(counters_table.insert(), rows)
 
 
+def what_counts(applied: AppliedLimit) -> Counted:
+    """Which records a limit counts."""
+    return applied.scope, applied.limit.model_glob, applied.limit.source
+
+
+class CountingLimits(Generic[Key]):
+    """Which of many limits count a record, however many there are.
+
+    Args:
+        read_from: A scope to which all the records belong.
+        limits: What each counts.
+    """
+
+    def __init__(self, read_from: str, limits: Mapping[Key, Counted]) -> None:
+        self._read_from = read_from
+        self._by_scope: dict[str, list[tuple[Key, str, str]]] = {}
+        for key, (scope, glob, source) in limits.items():
+            self._by_scope.setdefault(scope, []).append((key, glob, source))
+        self._found: dict[tuple[str, str, str], list[Key]] = {}
+        self.differ_by_group = not set(self._by_scope) <= {read_from}
+
+    def find(self, group_ids: str, model_names: str, source: str) -> list[Key]:
+        """The limits that count what has these names; mostly the same few come again and again."""
+        record = (group_ids, model_names, source)
+        if record not in self._found:
+            scopes = {self._read_from, *(f"group:{group}" for group in split_names(group_ids))}
+            self._found[record] = [
+                key
+                for scope in scopes
+                for key, glob, only in self._by_scope.get(scope, ())
+                if only in ("", source) and glob_matches(glob, model_names)
+            ]
+        return self._found[record]
+
+
 def sum_for_limits(
-    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+    connection: Connection,
+    read_from: str,
+    limits: Mapping[str, Counted],
+    begins: Mapping[str, int],
+    end: int,
 ) -> dict[str, Amounts]:
-    """What each of these limits counts of the settled records of one scope and window."""
-    used = dict.fromkeys(limits, NOTHING)
-    by_scope: dict[str, list[str]] = {}
-    for key, applied in limits.items():
-        by_scope.setdefault(applied.scope, []).append(key)
-    if set(by_scope) <= {read_from}:
-        groups: ColumnElement[str] = literal("")
-    else:
-        groups = records_table.c.group_ids
+    """What each of these limits counts of one scope's settled records, in one statement.
+
+    Args:
+        connection: The ledger's.
+        read_from: A scope to which the records of all these limits belong.
+        limits: What each counts, by their counters.
+        begins: From which second on each one counts.
+        end: Before which second all do.
+    """
+    counting, used = CountingLimits(read_from, limits), dict.fromkeys(limits, NOTHING)
+    columns, first = records_table.c, min(begins.values())
     rows = connection.execute(
-        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+        select(
+            segment_start(begins.values()),
+            columns.group_ids if counting.differ_by_group else literal(""),
+            columns.model_names,
+            columns.source,
+            *COUNTED_SUMS,
+        )
         .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
+            columns.state == "settled",
+            columns.created_at >= first,
+            columns.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(
-            records_table.c.model_names,
-            records_table.c.source,
-            *([] if set(by_scope) <= {read_from} else [groups]),
-        )
+        .group_by(*(literal_column(str(place)) for place in range(1, 5)))
     )
-    for group_ids, names, source, *sums in rows:
+    for segment, group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
-        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
-            for key in by_scope.get(scope, ()):
-                limit = limits[key].limit
-                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
-                    used[key] += amounts
+        for key in counting.find(group_ids, names, source):
+            if begins[key] <= segment:
+                used[key] += amounts
     return used
+
+
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
+    return sum_for_limits(connection, scope, {"": (scope, glob, source)}, {"": start}, end)[""]
+
+
+def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
+    """The last of these seconds before a record was made; of very many, when it was made."""
+    first, *others = sorted(set(begins))
+    if len(others) > MOST_SEGMENTS:
+        return records_table.c.created_at
+    starts = literal(first, BigInteger)
+    if not others:
+        return starts
+    later = [(records_table.c.created_at >= start, start) for start in reversed(others)]
+    return case(*later, else_=starts)
 
 
 def rolling_end(connection: Connection, scope: str, at: int) -> int:
@@ -316,43 +357,39 @@ def move_rolling_counters(
 ) -> None:
     """Take out what has left the rolling windows of these limits since they were last looked at.
 
-    Each record is taken out once, so the cost per request stays flat; counters whose windows have
-    moved alike are moved together, however many pools there are.
+    Each record is taken out once, so the cost per request stays flat; all counters of one period
+    are moved together, however many pools there are and whenever each was looked at.
 
     Members of a pool settle without its lock: its row is locked first, by writing where it starts,
     and what they have added by then stays.
     """
-    moving: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    moving: dict[tuple[int, str], dict[str, AppliedLimit]] = {}
     for key, applied in limits.items():
         start, end = counted_window(applied, at)
-        if end == NO_END and start > (begun := counters[key].window_start):
-            moving.setdefault((begun, start, read_scope(applied)), {})[key] = applied
-    for (begun, start, read_from), moved in moving.items():
+        if end == NO_END and start > counters[key].window_start:
+            moving.setdefault((start, read_scope(applied)), {})[key] = applied
+    for (start, read_from), moved in moving.items():
+        begins = {key: counters[key].window_start for key in moved}
         for key, *amounts in connection.execute(
             counters_table.update()
             .where(counters_table.c.id.in_(list(moved)))
             .values(window_start=start)
-            .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
+            .returning(counters_table.c.id, *AMOUNT_COLUMNS)
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
+        counted = {key: what_counts(applied) for key, applied in moved.items()}
         left = []
-        for key, gone in sum_for_limits(connection, read_from, moved, begun, start).items():
+        for key, gone in sum_for_limits(connection, read_from, counted, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
-                less = {f"less_{name}": value for name, value in amount_values(gone).items()}
-                left.append({"key": key, **less})
+                left.append({"key": key, **amount_values(NOTHING - gone, "more_")})
         if left:
-            connection.execute(TAKE_FROM_COUNTER, left)
+            connection.execute(ADD_TO_COUNTER, left)
 
 
-def amount_values(amounts: Amounts) -> dict[str, int]:
-    """The counter columns that hold `amounts`."""
-    return {
-        "requests": amounts.requests,
-        "input_tokens": amounts.input_tokens,
-        "output_tokens": amounts.output_tokens,
-        "cost_micros": amounts.cost_micros,
-    }
+def amount_values(amounts: Amounts, prefix: str = "") -> dict[str, int]:
+    """Amounts by the names of their columns."""
+    return {prefix + column.name: getattr(amounts, column.name) for column in AMOUNT_COLUMNS}
 
 
 def add_to_counters(
@@ -371,8 +408,7 @@ def add_to_counters(
     ]
     if not ids:
         return
-    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    values = {**more, **number_values("id", ids), "created_at": created_at}
-    connection.execute(addition_by_id(len(ids)), values)
+    values = {**amount_values(amounts, "more_"), **number_values("id", ids)}
+    connection.execute(addition_by_id(len(ids)), {**values, "created_at": created_at})
     for key in ids:
         counters[key].used += amounts

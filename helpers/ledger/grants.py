@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, literal_column, select
 
-from helpers.ledger.counters import counted_window, glob_matches, scope_condition
-from helpers.ledger.reports import grant_key, read_states
+from helpers.ledger.counters import (
+    COUNTED_SUMS,
+    counted_window,
+    glob_matches,
+    scope_condition,
+)
+from helpers.ledger.many_limits import grant_key, read_states
 from helpers.ledger.tables import grants_table, records_table
 from helpers.limits.decisions import Amounts, LimitState
 from helpers.limits.policy import AppliedLimit
@@ -171,28 +177,35 @@ def rolling_parts(
     columns = records_table.c
     rows = connection.execute(
         select(
-            columns.created_at,
+            (columns.created_at + (length + step - 1)) // step * step,
             columns.model_names,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
+            *COUNTED_SUMS,
         )
         .where(
             columns.state == "settled",
-            columns.counted > 0,
             columns.created_at >= start,
             scope_condition(applied.scope, applied.limit.source),
         )
-        .order_by(columns.created_at.desc())
+        .group_by(literal_column("1"), literal_column("2"))
+        .order_by(literal_column("1").desc())
     )
     parts: dict[int, int] = {}
-    for created_at, model_names, *amounts in rows:
+    for expires_at, model_names, *sums in rows:
         if glob_matches(applied.limit.model_glob, model_names):
-            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
-            expires_at = -(-(created_at + length) // step) * step
+            part = min(amount, int(Amounts(*sums).of(applied.limit.measure)))
             parts[expires_at] = parts.get(expires_at, 0) + part
             amount -= part
-        if amount <= 0:
-            break
     return {expires_at: part for expires_at, part in parts.items() if part}
+
+
+def read_grants(
+    connection: Connection, scopes: Collection[str], since: int, most: int
+) -> Sequence[Row[Any]]:
+    """What was granted, reset and taken back since then, the newest first."""
+    columns = grants_table.c
+    return connection.execute(
+        select(grants_table)
+        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
+        .order_by(columns.created_at.desc(), columns.id.desc())  # "revoked:…" before the grant
+        .limit(most)
+    ).all()

@@ -26,8 +26,8 @@ from helpers.ledger.tables import names_table
 from helpers.limits.globs import glob_fits
 from helpers.limits.periods import quoted_text
 from helpers.limits.policies import PolicySet, fold_name
+from helpers.limits.policies_text import table_header
 from helpers.limits.policy import Subject, called_model, find_model_rule
-from helpers.limits.policy_tables import table_header
 from helpers.logs import log
 
 # For so long a worker may not know of a rename that it hasn't seen itself.
@@ -119,6 +119,12 @@ class Identities:
         own = (subject.user_id, fold_name(subject.email))
         keys, doubtful = self._keys_of("user", subject.user_id, own)
         return replace(subject, groups=tuple(groups), keys=keys, doubtful=doubtful)
+
+    def names_user(self, subject: Subject) -> bool:
+        """Whether a name in the policies may mean this very user, and not only its groups."""
+        own = ("user", subject.user_id), ("user", fold_name(subject.email))
+        named = own[0] in self.sure or own[0] in self.doubtful
+        return named or any(name in self.bound for name in own)
 
     def _keys_of(
         self, kind: Kind, key: str, own: Iterable[str]
@@ -409,7 +415,11 @@ class IdentityMemory:
         return (*identities.notices, *unpriced_models(policies, self._unpriced.values()))
 
     def recall(self, policies: PolicySet, subject: Subject) -> Subject:
-        """The user with the names in the policies that mean it and its groups.
+        """The user with the names in the policies that mean it and its groups; raises as below."""
+        return self.identities(policies).recall(subject)
+
+    def identities(self, policies: PolicySet) -> Identities:
+        """Whom the names in the policies mean.
 
         Raises:
             LedgerError: Nothing is known of these policies yet, and the database can't be read.
@@ -417,14 +427,14 @@ class IdentityMemory:
         last = self._last_look
         same = last.policies is policies
         if same and self._clock() - last.at < REFRESH_SECONDS:
-            return last.identities.recall(subject)
+            return last.identities
         # Where somebody else is looking already, what was known a moment ago is new enough.
         if self._looking.acquire(blocking=not same):
             try:
                 last = self._looked_anew(policies)
             finally:
                 self._looking.release()
-        return last.identities.recall(subject)
+        return last.identities
 
     def _looked_anew(self, policies: PolicySet) -> Look:
         last, now = self._last_look, self._clock()

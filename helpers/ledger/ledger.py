@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -13,10 +13,16 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from helpers.errors import LedgerError
+from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.counters import ROLLING_MARK, add_to_counters, rolling_seconds
 from helpers.ledger.identities import RememberedName, read_remembered, remember
-from helpers.ledger.limit_states import KnownResets, read_limit_states
+from helpers.ledger.limit_states import (
+    KnownResets,
+    Snapshot,
+    read_limit_states,
+    read_snapshot,
+    with_resets,
+)
 from helpers.ledger.records import (
     PROVISIONAL_REASONS,
     WORKER_GONE,
@@ -30,7 +36,6 @@ from helpers.ledger.records import (
     key_of_row,
     renew_record,
 )
-from helpers.ledger.snapshots import Snapshot, snapshot_of_record
 from helpers.ledger.tables import (
     IS_OPEN,
     counters_table,
@@ -46,6 +51,8 @@ from helpers.limits.policy import AppliedLimit, Subject
 from helpers.logs import log
 from helpers.metering.charges import Charge
 
+# How long it may take to find out when a limit opens again: who is refused is told something.
+LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
 # A clock is believed once it has been right for a week, or for as long as records are kept, where
@@ -105,7 +112,8 @@ def settle_record(
             return False, None
     if more is None or more == NOTHING:
         return True, None
-    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    values = {"at": now, "except_id": key.id, "created_at": key.created_at}
+    snapshot = read_snapshot(connection, "scope", key.scopes, limits, **values)
     add_to_counters(
         connection, snapshot.counters, key.model_names, key.source, key.created_at, more
     )
@@ -139,6 +147,7 @@ class Ledger:
         self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
+        self._file: tuple[int, int] | None = None  # in which it was prepared
         self.known_resets: KnownResets = {}
         self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
@@ -146,15 +155,26 @@ class Ledger:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _states(
-        self,
-        connection: Connection,
-        limits: Sequence[AppliedLimit],
-        at: int,
-        except_id: str,
-        snapshot: Snapshot | None = None,
-    ) -> tuple[LimitState, ...]:
-        return read_limit_states(connection, limits, at, except_id, snapshot, self.known_resets)
+    def _with_resets(self, decision: Decision) -> Decision:
+        """The same with when rolling limits open again: looked up once nobody waits for it."""
+        if all(
+            state.applied.limit.period.rolling is None or not state.exceeded
+            for state in decision.states
+        ):
+            return decision
+        try:
+            return Decision(
+                self.read(
+                    lambda connection: with_resets(
+                        connection, decision.states, self._now(), self.known_resets
+                    ),
+                    time.monotonic() + LOOK_UP_SECONDS,
+                )
+            )
+        except (LedgerDataError, LedgerError) as error:
+            # What was decided is decided: they open a period from now at the latest.
+            log.debug("Usage limits: %s; when a limit opens again isn't known", error)
+            return decision
 
     def read(
         self, work: Callable[[Connection], ReadResult], deadline: float | None = None
@@ -183,19 +203,29 @@ class Ledger:
         self._transactions.rest()
 
     def prepare(self, deadline: float | None = None) -> None:
-        """Make or update the tables; costs nothing after the first time."""
-        if self._prepared:
+        """Make or update the tables; costs next to nothing after the first time.
+
+        Also where SQLite's file was replaced, or a statement was refused: by a ledger that lacks
+        a table, perhaps.
+        """
+        transactions = self._transactions
+        if self._prepared and not transactions.in_doubt and self._file == transactions.find_file():
             return
         with self._preparing:
-            if not self._prepared:
-                made = self._transactions.run(
+            file = transactions.find_file()
+            if self._prepared and self._file != file:
+                log.error("Usage limits: the ledger's file was replaced: what it had is gone")
+                transactions.reconnect()
+            if not self._prepared or self._file != file or transactions.in_doubt:
+                transactions.in_doubt = False
+                made = transactions.run(
                     lambda connection: migrate_ledger(connection, self._now()),
                     exclusive=("migrations",),
                     deadline=deadline,
                 )
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
-                self._prepared = True
+                self._file, self._prepared = transactions.find_file(), True
 
     def reserve(
         self,
@@ -229,7 +259,7 @@ class Ledger:
             nonlocal tries
             tries += 1
             decision = Decision(
-                self._states(connection, limits, reservation.created_at, reservation.id)
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
             )
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -248,7 +278,8 @@ class Ledger:
 
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        admission = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return replace(admission, decision=self._with_resets(admission.decision))
 
     def settle(
         self,
@@ -282,7 +313,7 @@ class Ledger:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
             closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = self._states(connection, asked, now, reservation.id, snapshot)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -292,7 +323,12 @@ class Ledger:
             return Settlement(Decision(states), closed, crossed)
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
+        settlement = self._transactions.run(
+            work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline
+        )
+        decision = self._with_resets(settlement.decision)
+        crossed = Decision(settlement.crossed).with_states(decision.states).states
+        return replace(settlement, decision=decision, crossed=crossed)
 
     def check(
         self,
@@ -302,13 +338,14 @@ class Ledger:
     ) -> Decision:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare(deadline)
-        return self._transactions.run(
+        decision = self._transactions.run(
             lambda connection: Decision(
-                self._states(connection, limits, self._now(), reservation.id)
+                read_limit_states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+        return self._with_resets(decision)
 
     def grow(
         self,
@@ -333,12 +370,13 @@ class Ledger:
 
         def work(connection: Connection) -> Decision:
             now = self._now()
-            decision = Decision(self._states(connection, limits, now, reservation.id))
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
             renew_record(connection, reservation.id, hold(decision), now)
             return decision
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        decision = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return self._with_resets(decision)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    and_,
+    bindparam,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
 
 from helpers.ledger.counters import (
+    AMOUNT_COLUMNS,
+    COUNTED_COLUMNS,
+    Counter,
+    CountingLimits,
     counted_window,
     counter_id,
     glob_matches,
@@ -16,29 +31,155 @@ from helpers.ledger.counters import (
     is_outdated,
     make_counters,
     move_rolling_counters,
+    number_values,
+    numbered,
     read_scope,
     scope_condition,
+    what_counts,
 )
-from helpers.ledger.snapshots import Snapshot, snapshot_of_limits
-from helpers.ledger.tables import records_table
-from helpers.limits.decisions import LimitState
-from helpers.limits.limit import Measure
+from helpers.ledger.tables import IS_OPEN, counters_table, grants_table, records_table
+from helpers.limits.decisions import NOTHING, Amounts, LimitState
 from helpers.limits.policy import AppliedLimit
 
-# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
-# and as everyone waits there is an end to it.
-RECORDS_LOOKED_AT = (16, 250)
-MOST_RESETS = 10_000
-# By counter and measure: how much was over a rolling limit, and the second at which that was found
-# to have left it.
-KnownResets = dict[tuple[str, str], tuple[int, int | None]]
-COUNTED: dict[Measure, ColumnElement[int]] = {
-    "tokens": records_table.c.weighted_input_tokens + records_table.c.weighted_output_tokens,
-    "input_tokens": records_table.c.weighted_input_tokens,
-    "output_tokens": records_table.c.weighted_output_tokens,
-    "requests": records_table.c.counted,
-    "cost": records_table.c.cost_micros * records_table.c.counted,
-}
+# How many records are read to say when a limit admits requests again: a few mostly do.
+RECORDS_LOOKED_AT = (16, 100)
+# What is remembered, and in how many scopes and windows it is looked up at once.
+MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
+ResetKey = tuple[str, str]  # a counter and a measure
+# How much was over a rolling limit, and the second at which that was found to have left it.
+KnownResets = dict[ResetKey, tuple[int, int | None]]
+COUNTERS = select(
+    literal_column("'counter'"),
+    counters_table.c.id,
+    counters_table.c.scope,
+    counters_table.c.model_glob,
+    counters_table.c.window_start,
+    counters_table.c.window_end,
+    *AMOUNT_COLUMNS,
+    counters_table.c.source,
+    grants_table.c.measure,
+    grants_table.c.period,
+    grants_table.c.amount,
+).outerjoin_from(
+    counters_table,
+    grants_table,
+    and_(
+        grants_table.c.scope == counters_table.c.scope,
+        grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.source == counters_table.c.source,
+        grants_table.c.expires_at > bindparam("at"),
+    ),
+)
+RUNNING = select(
+    literal_column("'running'"),
+    records_table.c.user_id,
+    records_table.c.group_ids,
+    records_table.c.model_names,
+    records_table.c.created_at,
+    null(),
+    *COUNTED_COLUMNS,
+    records_table.c.source,
+    null(),
+    null(),
+    null(),
+).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReply:
+    """What a reply that is still running holds."""
+
+    user_id: str
+    group_ids: str
+    model_names: str
+    source: str
+    created_at: int
+    reserved: Amounts
+
+    def counts_for(self, applied: AppliedLimit, at: int) -> bool:
+        """Whether a limit counts it at the second `at`."""
+        start, end = counted_window(applied, at)
+        return (
+            start <= self.created_at < end
+            and applied.limit.source in ("", self.source)
+            and in_scope(applied.scope, self.user_id, self.group_ids)
+            and glob_matches(applied.limit.model_glob, self.model_names)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counters by id, and all running replies that share a limit with them."""
+
+    counters: dict[str, Counter]
+    running: list[RunningReply]
+
+    def reserved_of(self, applied: AppliedLimit, at: int) -> Amounts:
+        """What running replies hold of a limit."""
+        held = [one.reserved for one in self.running if one.counts_for(applied, at)]
+        return sum(held, NOTHING)
+
+
+@lru_cache(maxsize=256)
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form.
+
+    Args:
+        name: "id" to find counters by their ids, "scope" for those that cover a record.
+        count: How many ids or scopes.
+        of_one_user: Whether only one user's running replies matter.
+    """
+    counters = COUNTERS.where(counters_table.c[name].in_(numbered(name, count)))
+    if name == "scope":
+        counters = counters.where(
+            counters_table.c.window_start <= bindparam("created_at"),
+            counters_table.c.window_end > bindparam("created_at"),
+        )
+    running = RUNNING
+    if of_one_user:  # what all users together have running is little, too
+        running = running.where(records_table.c.user_id == bindparam("user_id"))
+    return union_all(counters, running)
+
+
+def read_snapshot(
+    connection: Connection,
+    name: str,
+    keys: Collection[str],
+    limits: Sequence[AppliedLimit],
+    **values: object,
+) -> Snapshot:
+    """Those counters that there are, and what runs under the limits, in one statement.
+
+    Args:
+        connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        name: "id" for the counters with these keys; "scope" for all those of these scopes to
+            which a record made at `created_at` belongs.
+        keys: Their ids or scopes.
+        limits: The limits to look at.
+        values: `at`: now, in seconds since 1970; `except_id`: a reservation to leave out, the
+            caller's own; `created_at`.
+    """
+    users = {applied.scope.removeprefix("user:") for applied in limits}
+    of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
+    if of_one_user:
+        values["user_id"] = next(iter(users), "")
+    statement = snapshot_statement(name, len(keys), of_one_user)
+    snapshot = Snapshot({}, [])
+    rows = connection.execute(statement, {**values, **number_values(name, keys)})
+    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
+        amounts, source = Amounts(*numbers[:4]), numbers[4]
+        if kind == "running":
+            snapshot.running.append(
+                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
+            )
+            continue
+        counter = snapshot.counters.setdefault(
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
+        )
+        measure, period, granted = numbers[5:]
+        if granted:
+            counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
+    return snapshot
 
 
 def read_limit_states(
@@ -47,9 +188,10 @@ def read_limit_states(
     at: int,
     except_id: str,
     snapshot: Snapshot | None = None,
-    known_resets: KnownResets | None = None,
 ) -> tuple[LimitState, ...]:
     """Where each limit stands.
+
+    A rolling one admits requests again after a period at the latest: `with_resets` knows better.
 
     Args:
         connection: Under the locks of all scopes concerned, so that no record is settled in
@@ -58,7 +200,6 @@ def read_limit_states(
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
         snapshot: What the same transaction has read already.
-        known_resets: When rolling limits open again, as it was found; for `find_rolling_reset`.
     """
     if not limits:
         return ()
@@ -70,7 +211,8 @@ def read_limit_states(
     }
     if snapshot is None or not snapshot.counters.keys() >= counted.keys():
         # A reply's own counters aren't those of today if it has begun before.
-        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
+        ids = sorted(set(keys))
+        snapshot = read_snapshot(connection, "id", ids, limits, at=at, except_id=except_id)
     counters = snapshot.counters
     wanted = {
         key: applied
@@ -79,97 +221,120 @@ def read_limit_states(
     }
     if wanted:
         make_counters(connection, wanted, at)
-        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+        made = read_snapshot(connection, "id", sorted(wanted), limits, at=at, except_id=except_id)
+        counters |= made.counters
     move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
-        rolling, measure = applied.limit.period.rolling, applied.limit.measure
-        if applied.limit.is_moment:
-            states.append(moment_state(applied, snapshot, at))
-            continue
-        state = LimitState(
-            applied,
-            used=counters[key].used.of(measure),
-            reserved=snapshot.reserved_of(applied, at).of(measure),
-            reset_at=applied.window.end,
-            granted=counters[key].granted_to(applied),
+        measure, counter = applied.limit.measure, counters.get(key)
+        held = NOTHING if applied.limit.is_per_request else snapshot.reserved_of(applied, at)
+        states.append(
+            LimitState(
+                applied,
+                # Of one moment nothing adds up: what is running counts, or what this one takes.
+                used=counter.used.of(measure) if counter else 0,
+                reserved=held.of(measure),
+                reset_at=latest_reset(applied, at),
+                granted=counter.granted_to(applied) if counter else 0,
+            )
         )
-        if rolling is not None:
-            reset_at = find_rolling_reset(connection, state, at, known_resets)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
-        states.append(state)
     return tuple(states)
 
 
-def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
-    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
-    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
-    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
+def latest_reset(applied: AppliedLimit, at: int) -> datetime:
+    """When the window of a limit ends; of a rolling one, when all that is in it has left it."""
+    rolling = applied.limit.period.rolling
+    return applied.window.end if rolling is None else datetime.fromtimestamp(at, UTC) + rolling
 
 
-def find_rolling_reset(
-    connection: Connection, state: LimitState, at: int, known: KnownResets | None = None
-) -> int:
-    """The second at which a rolling limit admits requests again; `at` plus the period below it.
+def with_resets(
+    connection: Connection,
+    states: Sequence[LimitState],
+    at: int,
+    known: KnownResets | None = None,
+) -> tuple[LimitState, ...]:
+    """The same states; a rolling limit that is reached says when it admits requests again.
 
     That is when the records that went over have left the window, the oldest first. Where those
-    are more than are looked at, the window's whole length is an upper bound.
+    are more than are looked at, what the state says already is an upper bound. No lock is needed:
+    what is settled meanwhile changes by little when that is.
 
     Whoever is refused asks again and again: it is read anew only once something has changed since
     it was written into `known`.
     """
-    applied = state.applied
-    start, _ = counted_window(applied, at)
-    period_seconds = at - start + 1
-    excess = state.taken - state.amount + 1
-    if excess <= 0 or state.amount == 0:
-        return at + period_seconds
     known = {} if known is None else known
-    key = (counter_id(applied), applied.limit.measure)
-    last_excess, reset_at = known.get(key, (0, None))
-    if last_excess != excess or (reset_at is not None and reset_at <= at):
-        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+    reached: dict[ResetKey, LimitState] = {}
+    asked: dict[tuple[str, int], dict[ResetKey, LimitState]] = {}
+    for state in states:
+        applied = state.applied
+        if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
+            continue
+        key: ResetKey = (counter_id(applied), applied.limit.measure)
+        reached[key] = state
+        excess, opens = known.get(key, (0, None))
+        if excess != excess_of(state) or (opens is not None and opens <= at):
+            window = (read_scope(applied), counted_window(applied, at)[0])
+            asked.setdefault(window, {})[key] = state
+    for (read_from, start), some in list(asked.items())[:MOST_LOOK_UPS]:
         if len(known) >= MOST_RESETS:
             known.clear()
-        known[key] = (excess, reset_at)
-    return at + period_seconds if reset_at is None else reset_at
+        left = read_leaving(connection, read_from, start, some)
+        period = at - start + 1
+        for key, state in some.items():
+            known[key] = excess_of(state), left[key] + period if key in left else None
+    instants = {
+        state.applied: datetime.fromtimestamp(opens, UTC)
+        for key, state in reached.items()
+        if (opens := known.get(key, (0, None))[1]) is not None
+    }
+    return tuple(
+        # A clock that was ahead may have seen it open later than it can.
+        replace(state, reset_at=min(state.reset_at, instants[state.applied]))
+        if state.applied in instants
+        else state
+        for state in states
+    )
 
 
-def read_rolling_reset(
-    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
-) -> int | None:
-    """When as much as that has left a rolling window; None where too many records decide.
+def excess_of(state: LimitState) -> int:
+    """How much has to leave a limit's window before it admits requests."""
+    return state.taken - state.amount + 1
 
-    Everyone's are read for a pool: looking for its own could take long where others have more.
+
+def read_leaving(
+    connection: Connection, read_from: str, start: int, states: Mapping[ResetKey, LimitState]
+) -> dict[ResetKey, int]:
+    """The second of the record with which enough leaves each limit, of those where few decide.
+
+    Everyone's are read for pools, once for all of one window: looking for their own could take
+    long where others have more.
     """
-    limit, scope = applied.limit, applied.scope
     columns = records_table.c
     oldest = (
         select(
-            columns.created_at,
-            columns.user_id,
             columns.group_ids,
             columns.model_names,
             columns.source,
-            COUNTED[limit.measure],
+            columns.created_at,
+            *COUNTED_COLUMNS,
         )
-        .where(scope_condition(read_scope(applied)), columns.created_at >= start)
+        .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
-    fitting: dict[str, bool] = {}  # by the names of a model: mostly the same few
+    counting = CountingLimits(
+        read_from, {key: what_counts(state.applied) for key, state in states.items()}
+    )
+    found: dict[ResetKey, int] = {}
     for most in RECORDS_LOOKED_AT:
-        left = excess
-        for created_at, user_id, group_ids, names, source, amount in connection.execute(
-            oldest.limit(most)
-        ):
-            if names not in fitting:
-                fitting[names] = glob_matches(limit.model_glob, names)
-            if (
-                fitting[names]
-                and limit.source in ("", source)
-                and in_scope(scope, user_id, group_ids)
-            ):
-                left -= amount
-                if left <= 0:
-                    return int(created_at) + period_seconds
-    return None
+        left = {key: excess_of(state) for key, state in states.items() if key not in found}
+        for groups, names, source, created_at, *sums in connection.execute(oldest.limit(most)):
+            amounts = Amounts(*sums)
+            for key in counting.find(groups, names, source):
+                if key in left:
+                    left[key] -= amounts.of(states[key].applied.limit.measure)
+                    if left[key] <= 0:
+                        found[key] = int(created_at)
+                        del left[key]
+        if not left:
+            break
+    return found

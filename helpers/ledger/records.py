@@ -12,6 +12,7 @@ from helpers.ledger.tables import IS_OPEN, records_table
 from helpers.limits.decisions import Amounts
 from helpers.limits.policy import EVERYONE, Subject
 from helpers.metering.charges import Charge
+from helpers.metering.usage import Usage
 
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
@@ -80,19 +81,10 @@ def key_of_row(row: Row[Any]) -> RecordKey:
 
 def charge_of_row(row: Row[Any]) -> Charge:
     """What a record that was read holds; an estimate, since its reply was never settled."""
-    return Charge(
-        row.input_tokens,
-        row.output_tokens,
-        row.cached_input_tokens,
-        row.cost_micros,
-        True,
-        Amounts(
-            row.counted,
-            row.weighted_input_tokens,
-            row.weighted_output_tokens,
-            row.cost_micros * row.counted,
-        ),
-    )
+    tokens = (row.input_tokens, row.output_tokens, row.cached_input_tokens)
+    weighted = (row.counted, row.weighted_input_tokens, row.weighted_output_tokens)
+    counted = Amounts(*weighted, cost_micros=row.cost_micros * row.counted)
+    return Charge(Usage(*tokens, estimated=True), row.cost_micros, counted)
 
 
 def insert_record(

@@ -1,54 +1,30 @@
-"""Reports: what the ledger says of many limits and records at once, read only."""
+"""Reports: what records add up to by user, model, day, group and source, read only."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from io import StringIO
-from typing import Any, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     Connection,
     Row,
-    Text,
     and_,
-    bindparam,
     case,
-    cast,
     func,
     literal_column,
     select,
+    type_coerce,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from helpers.errors import ConfigurationError
-from helpers.ledger.counters import (
-    CLOCK_TOLERANCE_SECONDS,
-    COUNTED_SUMS,
-    NO_END,
-    STEP_SECONDS,
-    counted_window,
-    counter_id,
-    glob_matches,
-    split_names,
-    sum_settled,
-)
-from helpers.ledger.limit_states import find_rolling_reset
-from helpers.ledger.snapshots import RUNNING, RunningReply
-from helpers.ledger.tables import counters_table, grants_table, records_table
-from helpers.limits.decisions import NOTHING, Amounts, LimitState
-from helpers.limits.limit import Measure
+from helpers.ledger.counters import split_names
+from helpers.ledger.tables import records_table
 from helpers.limits.periods import (
     CalendarRules,
     clock_change,
@@ -57,248 +33,6 @@ from helpers.limits.periods import (
     utc_zone,
     zone_offset,
 )
-from helpers.limits.policy import EVERYONE, AppliedLimit
-
-ROWS_PER_QUERY = 500
-# Of so many rolling limits that are reached it is looked up when they open again.
-MOST_RESETS_LOOKED_UP = 200
-
-SnapshotResult = TypeVar("SnapshotResult")
-GrantKey = tuple[str, ...]
-
-
-def read_snapshot_of(
-    connection: Connection, work: Callable[[Connection], SnapshotResult]
-) -> SnapshotResult:
-    """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
-    sqlite = connection.dialect.name == "sqlite"
-    begin = "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    connection.exec_driver_sql(begin)
-    result = work(connection)
-    connection.exec_driver_sql("COMMIT")
-    return result
-
-
-# Where limits stand
-
-
-def grant_key(applied: AppliedLimit) -> GrantKey:
-    """The columns by which a grant names the limit that it adds to."""
-    limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
-
-
-def in_parts(items: Collection[str]) -> Iterator[list[str]]:
-    """Values for INs of a bounded length, in order."""
-    ordered = sorted(items)
-    for start in range(0, len(ordered), ROWS_PER_QUERY):
-        yield ordered[start : start + ROWS_PER_QUERY]
-
-
-def read_counters(
-    connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, tuple[int, ...]]:
-    """The counters of these scopes whose windows are open, by id: start, end and sums."""
-    columns = counters_table.c
-    query = select(
-        columns.id,
-        columns.window_start,
-        columns.window_end,
-        columns.requests,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.cost_micros,
-    )
-    return {
-        key: (start, end, *sums)
-        for some in in_parts(scopes)
-        for key, start, end, *sums in connection.execute(
-            query.where(columns.scope.in_(some), columns.window_end > at)
-        )
-    }
-
-
-def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
-    """What administrators have added to limits of these scopes, by `grant_key`."""
-    columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
-    return {
-        tuple(names): int(amount)
-        for some in in_parts(scopes)
-        for *names, amount in connection.execute(
-            select(*key, func.sum(columns.amount))
-            .where(columns.scope.in_(some), columns.expires_at > at)
-            .group_by(*key)
-        )
-    }
-
-
-def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, list[RunningReply]]:
-    """Replies that are still running, by each scope that they count for."""
-    query = RUNNING
-    if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
-        query = query.where(records_table.c.user_id == only.removeprefix("user:"))
-    running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
-        query, {"except_id": ""}
-    ):
-        amounts, source = Amounts(*rest[:4]), rest[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
-        groups = (f"group:{group}" for group in split_names(group_ids))
-        for scope in (f"user:{user_id}", *groups, EVERYONE):
-            running[scope].append(reply)
-    return running
-
-
-@dataclass(frozen=True, slots=True)
-class CountedSpan:
-    """What is alike in a limit of many users: how its counters' ids end, and what they count."""
-
-    id_end: str
-    start: int
-    end: int
-
-    @classmethod
-    def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
-        """The span of a limit at the second `at`."""
-        head = f"via {applied.limit.source} " if applied.limit.source else ""
-        id_end = counter_id(applied).removeprefix(head + applied.scope)
-        return cls(id_end, *counted_window(applied, at))
-
-
-def counter_needs(
-    applied: AppliedLimit, span: CountedSpan, counter: tuple[int, ...] | None, at: int
-) -> tuple[Amounts, int, int, int]:
-    """What is known of a limit's use, and which records to add (1) or take away (-1)."""
-    rolling, start = applied.limit.period.rolling, span.start
-    if applied.limit.is_moment:
-        return NOTHING, 0, 0, 0
-    if counter is None:
-        return NOTHING, 1, start, span.end
-    counted_from, counted_to, *sums = counter
-    if rolling is None:
-        return Amounts(*sums), 0, 0, 0
-    moved = start - counted_from
-    outlived = counted_to < at + CLOCK_TOLERANCE_SECONDS // 2
-    if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
-        return NOTHING, 1, start, NO_END
-    if moved <= 0:
-        return Amounts(*sums), 0, 0, 0
-    return Amounts(*sums), -1, counted_from, start
-
-
-def sums_of_users(
-    connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names and the source.
-
-    Args:
-        connection: The ledger's.
-        wanted: User ids, each with the first second and the one after the last.
-    """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
-    if not wanted:
-        return found
-    # As one parameter: a list of values would take much longer to compile than to look up.
-    windows: Any
-    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
-    if connection.dialect.name == "sqlite":
-        windows = func.json_each(text).table_valued("value")
-        parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
-    else:
-        elements = func.jsonb_array_elements(cast(text, JSONB))
-        windows = elements.table_valued(Column("value", JSONB)).render_derived()
-        parts = [windows.c.value[at].astext for at in range(3)]
-    user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
-    names, source = records_table.c.model_names, records_table.c.source
-    rows = connection.execute(
-        select(user_id, since, until, names, source, *COUNTED_SUMS)
-        .select_from(windows)
-        .join(
-            records_table,
-            and_(
-                records_table.c.user_id == user_id,
-                records_table.c.created_at >= since,
-                records_table.c.created_at < until,
-                records_table.c.state == "settled",
-            ),
-        )
-        .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
-    )
-    for user, first, end, model_names, asked_from, *sums in rows:
-        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
-    return found
-
-
-def read_states(
-    connection: Connection, limits: Sequence[AppliedLimit], at: datetime
-) -> tuple[LimitState, ...]:
-    """Where limits stand at the instant `at`: by their counters, else by the records.
-
-    Nothing is written and no lock is needed, if the connection sees one moment of the database.
-    However many limits, it takes few statements.
-    """
-    if not limits:
-        return ()
-    second, scopes = int(at.timestamp()), {applied.scope for applied in limits}
-    counters = read_counters(connection, scopes, second)
-    granted = read_granted(connection, scopes, second)
-    running = read_running(connection, scopes)
-    spans: dict[int, CountedSpan] = {}
-    needs = []
-    for applied in limits:
-        # By identity: at one instant a limit has one window, whoever it is applied to.
-        span = spans.get(id(applied.limit))
-        if span is None:
-            span = spans[id(applied.limit)] = CountedSpan.of(applied, second)
-        head = f"via {applied.limit.source} " if applied.limit.source else ""
-        counter = counters.get(f"{head}{applied.scope}{span.id_end}")
-        needs.append(counter_needs(applied, span, counter, second))
-    sums = sums_of_users(
-        connection,
-        {
-            (applied.scope.removeprefix("user:"), start, end)
-            for applied, (_, sign, start, end) in zip(limits, needs, strict=True)
-            if sign and not applied.is_pool
-        },
-    )
-    states, looked_up = [], 0
-    at = datetime.fromtimestamp(second, UTC)
-    for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
-        limit = applied.limit
-        if sign:
-            if applied.is_pool:
-                more = sum_settled(
-                    connection, applied.scope, limit.model_glob, start, end, limit.source
-                )
-            else:
-                parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                more = sum(
-                    (
-                        part
-                        for names, source, part in parts
-                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
-                    ),
-                    NOTHING,
-                )
-            used = used + more if sign > 0 else used - more
-        held = () if limit.is_per_request else running.get(applied.scope, ())
-        reserved = [one.reserved for one in held if one.counts_for(applied, second)]
-        rolling = limit.period.rolling
-        state = LimitState(
-            applied,
-            used.of(limit.measure),
-            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            applied.window.end if rolling is None else at + rolling,
-            granted.get(grant_key(applied), 0) if granted else 0,
-        )
-        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-            looked_up += 1
-            reset = find_rolling_reset(connection, state, second)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
-        states.append(state)
-    return tuple(states)
-
 
 # Which day a record belongs to
 
@@ -377,6 +111,9 @@ RECORD_SUMS = (
 INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
 )
+
+# Few enough that Python's collector, which holds every thread, has little to look at.
+RECORDS_AT_ONCE = 500
 
 RowKey = tuple[Any, ...]
 
@@ -478,15 +215,25 @@ def first_and_last(connection: Connection, selection: Selection) -> tuple[int, i
 
 
 def sum_records(
-    connection: Connection, selection: Selection, wanted: Sequence[str]
+    connection: Connection,
+    selection: Selection,
+    wanted: Sequence[str],
+    most: int | None = None,
 ) -> dict[RowKey, Sums]:
     """What records add up to, by the values of some dimensions.
 
     Sums come from the database; only groups, of which a record names several, are told apart
     here. A record of a user in several groups counts in each of them, one in none under None.
+
+    Args:
+        connection: The ledger's.
+        selection: Which records count.
+        wanted: The dimensions, in the order of `DIMENSIONS`.
+        most: Where there are more sums than that, the rest isn't read.
     """
     columns: dict[str, ColumnElement[Any]] = {
-        "user": records_table.c.user_id,
+        # Not the column itself: SQLite would go through all records in the order of its index.
+        "user": func.coalesce(records_table.c.user_id, literal_column("''")),
         "model": records_table.c.model_id,
         "source": records_table.c.source,
         "group": records_table.c.group_ids,
@@ -503,8 +250,8 @@ def sum_records(
         select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped),
         execution_options={"yield_per": 1_000},
     )
-    sums: defaultdict[RowKey, Sums] = defaultdict(Sums)
-    for row in rows:
+    sums: dict[RowKey, Sums] = {}
+    for row in (row for some in rows.partitions() for row in some):
         key = list(row[: len(wanted)])
         part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
         if day_at is not None:
@@ -513,7 +260,10 @@ def sum_records(
         for group in groups:
             if group_at is not None:
                 key[group_at] = group
-            sums[tuple(key)] += part
+            known = sums.get(whole_key := tuple(key))
+            sums[whole_key] = part if known is None else known + part
+        if most is not None and len(sums) > most:
+            break
     return sums
 
 
@@ -549,69 +299,6 @@ def read_latest(connection: Connection, selection: Selection, most: int) -> Sequ
     ).all()
 
 
-def read_grants(
-    connection: Connection, scopes: Collection[str], since: int, most: int
-) -> Sequence[Row[Any]]:
-    """What was granted, reset and taken back since then, the newest first."""
-    columns = grants_table.c
-    return connection.execute(
-        select(grants_table)
-        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
-        .order_by(columns.created_at.desc(), columns.id)
-        .limit(most)
-    ).all()
-
-
-# As text
-
-# Public, as are the columns of DIMENSIONS: other programs read them.
-SUM_COLUMNS = (
-    "requests",
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cost_usd",
-    "estimated_requests",
-)
-# What a spreadsheet takes for the beginning of a formula.
-FORMULA_SIGNS = ("=", "+", "-", "@")
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    """The sums of all records that are alike in some columns."""
-
-    keys: dict[str, str | None]
-    sums: Sums
-
-
-def named_rows(
-    wanted: Sequence[str],
-    sums: Mapping[RowKey, Sums],
-    emails: Mapping[str, str],
-    group_names: Mapping[str, str],
-) -> list[UsageRow]:
-    """Rows with the names of the ids in the keys; days in order, then the largest use first."""
-    rows = []
-    for key, part in sums.items():
-        keys: dict[str, str | None] = {}
-        for name, value in zip(wanted, key, strict=True):
-            keys[DIMENSIONS[name][0]] = value
-            if name == "user":
-                keys["user_email"] = emails.get(value or "", "")
-            if name == "group":
-                keys["group_name"] = group_names.get(value or "")
-        rows.append(UsageRow(keys, part))
-    rows.sort(
-        key=lambda row: (
-            row.keys.get("day") or "",
-            -row.sums.total_tokens,
-            *(value or "" for value in row.keys.values()),
-        )
-    )
-    return rows
-
-
 def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
     """The last address on record of users whom Open WebUI has no more."""
     columns = records_table.c
@@ -627,72 +314,10 @@ def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str
     return emails
 
 
-def printable(text: str) -> str:
-    """A text without control characters: models' ids come from outside.
-
-    A terminal or a spreadsheet might obey them, and XML has no place for them.
-    """
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
-        for letter in text
-    )
-
-
-def csv_cell(text: str | None) -> str:
-    """A text that a spreadsheet shows and doesn't compute."""
-    shown = printable(text or "")
-    return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
-
-
-def key_columns(dimensions: Sequence[str]) -> list[str]:
-    """The columns that identify a row."""
-    wanted = [name for name in DIMENSIONS if name in dimensions]
-    return [name for dimension in wanted for name in DIMENSIONS[dimension]]
-
-
-def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
-    """The values of `SUM_COLUMNS`."""
-    return (
-        sums.requests,
-        sums.input_tokens,
-        sums.output_tokens,
-        sums.total_tokens,
-        Decimal(sums.cost_micros) / 1_000_000,
-        sums.estimated_requests,
-    )
-
-
-def as_json(rows: Iterable[UsageRow]) -> str:
-    """A list of objects, one on each line; money as a number."""
-    objects: list[dict[str, Any]] = [
-        {**row.keys, **dict(zip(SUM_COLUMNS, sum_values(row.sums), strict=True))} for row in rows
-    ]
-    lines = [json.dumps(item, ensure_ascii=False, default=float) for item in objects]
-    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
-
-
-def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
-    """Comma-separated values with a line of column names; what isn't known is empty."""
-    output = StringIO()
-    writer = csv.writer(output, lineterminator="\n")
-    writer.writerow([*key_columns(dimensions), *SUM_COLUMNS])
-    for row in rows:
-        cells = [
-            f"{value:f}" if isinstance(value, Decimal) else value for value in sum_values(row.sums)
-        ]
-        writer.writerow([*map(csv_cell, row.keys.values()), *cells])
-    return output.getvalue()
-
-
-def amount_number(measure: Measure, amount: int) -> float:
-    """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
-    return amount / 1_000_000 if measure == "cost" else amount
-
-
 def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
     """Records from `start` on and before `until`, in the order of time."""
     columns = records_table.c
-    return connection.execute(
+    found = connection.execute(
         select(
             columns.created_at,
             columns.user_id,
@@ -708,10 +333,11 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
             columns.input_tokens,
             columns.output_tokens,
             columns.cached_input_tokens,
-            columns.estimated,
+            type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
             columns.id,
         )
         .where(columns.created_at >= start, columns.created_at < until)
         .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": 5_000},
+        execution_options={"yield_per": RECORDS_AT_ONCE},
     )
+    return (row for some in found.partitions() for row in some)

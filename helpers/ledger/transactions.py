@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -176,6 +177,27 @@ class TransactionRunner:
         self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
+        # Whether a statement was refused: the tables may not be those that were prepared.
+        self.in_doubt = False
+
+    def find_file(self) -> tuple[int, int] | None:
+        """Which file SQLite's is now; None if there is none.
+
+        A connection goes on writing to one that was deleted or replaced, where nobody finds it.
+        """
+        path = self._engine.url.database
+        if path is None or self._engine.dialect.name != "sqlite":
+            return None
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return found.st_dev, found.st_ino
+
+    def reconnect(self) -> None:
+        """Give up all connections that aren't in use: the database isn't where they lead."""
+        self.rest()
+        self._engine.dispose()
 
     def run(
         self,
@@ -227,9 +249,11 @@ class TransactionRunner:
                 if error.connection_invalidated:
                     self.rest()  # the others won't be any better
                 if is_refused(error):
+                    self.in_doubt = True
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
-                if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
+                again = is_worth_retrying(error) or self._is_connected()
+                if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
             except UsageLimitsError:
@@ -266,6 +290,14 @@ class TransactionRunner:
         else:
             connection.close()
         return result
+
+    def _is_connected(self) -> bool:
+        """Whether another thread has a connection: the server is there, and only has no more.
+
+        A crowd that takes up all of its connections must not look like an outage.
+        """
+        pool = self._engine.pool
+        return isinstance(pool, QueuePool) and pool.checkedout() > 0
 
     def _may_keep_one(self) -> bool:
         """Whether others who use the pool find a connection all the same."""

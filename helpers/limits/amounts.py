@@ -23,17 +23,17 @@ LARGEST_AMOUNT = 10**15
 LONGEST_AMOUNT_TEXT = 40
 
 
-class NotationMistake(Exception):
+class NotationError(Exception):
     """What is wrong with a part of a limit; whoever has the whole text turns it into an error.
 
     Args:
-        mistake: Continues a sentence that begins with the limit's text.
+        reason: Continues a sentence that begins with the limit's text.
         allowed: What could stand there instead, with an example.
     """
 
-    def __init__(self, mistake: str, allowed: str) -> None:
-        super().__init__(mistake)
-        self.mistake = mistake
+    def __init__(self, reason: str, allowed: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.allowed = allowed
 
 
@@ -62,11 +62,11 @@ def read_count(text: str, counted: str) -> int:
     """A whole number of what is `counted` (a token, a request).
 
     Raises:
-        NotationMistake: It isn't one.
+        NotationError: It isn't one.
     """
     amount, lost = scaled_amount(text, sign="", decimals=0)
     if lost:
-        raise NotationMistake(
+        raise NotationError(
             f"has a part of a {counted}",
             f'whole {counted}s, as in "1.5k {counted}s/day"',
         )
@@ -79,11 +79,11 @@ def read_dollars(text: str) -> int:
     """The micro-dollars in what follows a dollar sign.
 
     Raises:
-        NotationMistake: It isn't an amount.
+        NotationError: It isn't an amount.
     """
     amount, lost = scaled_amount(text, sign="$", decimals=DECIMALS_OF_DOLLAR)
     if lost:
-        raise NotationMistake(
+        raise NotationError(
             "has parts of a micro-dollar",
             'dollars with up to 6 decimals, as in "$0.25/day"',
         )
@@ -98,13 +98,13 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     Whole numbers throughout: a float would turn $0.29 into 289,999 micro-dollars.
     """
     if text.startswith(("-", "\u2212")):
-        raise NotationMistake(
+        raise NotationError(
             f"has the negative amount {quoted_text(sign + text)}",
             '0, which allows nothing, or more; for no limit at all write limits = "unlimited"',
         )
     match = AMOUNT_TEXT.fullmatch(text)
     if match is None:
-        raise amount_mistake(text, sign)
+        raise amount_error(text, sign)
     if AMBIGUOUS_AMOUNT.fullmatch(text):
         raise ambiguous_amount(text, sign)
     fraction = match["fraction"] or ""
@@ -118,9 +118,9 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     return divmod(int(digits), int("1" + "0" * -decimals))
 
 
-def amount_mistake(text: str, sign: str) -> NotationMistake:
+def amount_error(text: str, sign: str) -> NotationError:
     """What is wrong with an amount that isn't one."""
-    mistake = f"has {quoted_text(sign + text)} for an amount"
+    reason = f"has {quoted_text(sign + text)} for an amount"
     as_million, as_decimal = f"{text[:-1]}M", text.replace(",", ".", 1)
     if text.endswith("m") and AMOUNT_TEXT.fullmatch(as_million):
         allowed = f'"M" for millions and "k" for thousands: "{sign}{as_million}"'
@@ -130,10 +130,10 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
         allowed = 'dollars in digits, as in "$20/month" or "$0.25/day"'
     else:
         allowed = 'digits, with k or M for more, as in "2,000 tokens/day" or "1.5M tokens/month"'
-    return NotationMistake(mistake, allowed)
+    return NotationError(reason, allowed)
 
 
-def ambiguous_amount(text: str, sign: str) -> NotationMistake:
+def ambiguous_amount(text: str, sign: str) -> NotationError:
     """What is wrong with a point before three digits, which may be meant as a comma."""
     whole, _, fraction = text.partition(".")
     allowed = f'"{sign}{whole},{fraction}" for thousands'
@@ -141,13 +141,13 @@ def ambiguous_amount(text: str, sign: str) -> NotationMistake:
         allowed += f', or "{sign}{whole}"'
     elif sign:
         allowed += f', or "{sign}{text}0"'
-    return NotationMistake(
+    return NotationError(
         f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
     )
 
 
-def too_large(largest: str) -> NotationMistake:
-    return NotationMistake(
+def too_large(largest: str) -> NotationError:
+    return NotationError(
         "has an amount too large to count",
         f'at most {largest}; for no limit at all write limits = "unlimited"',
     )

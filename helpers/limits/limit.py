@@ -26,7 +26,7 @@ from typing import Literal
 from helpers.errors import ConfigurationError
 from helpers.limits.amounts import (
     DECIMALS_OF_SUFFIX,
-    NotationMistake,
+    NotationError,
     count_text,
     dollars_text,
     read_count,
@@ -158,14 +158,14 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
         period = read_limit_period(options[0], measure)
         values = read_options(options[1:])
         if period.name in MOMENTS and "warn" in values:
-            raise NotationMistake(
+            raise NotationError(
                 'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
             )
         model_glob = read_model_glob(values["on"]) if "on" in values else "*"
         source = read_source(values["via"]) if "via" in values else ""
         warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
-    except NotationMistake as error:
-        given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
+    except NotationError as error:
+        given = f"{quoted_text(text)} {error.reason}" if text.strip() else error.reason
         raise ConfigurationError(where, given, error.allowed) from None
     return Limit(amount, measure, period, model_glob, warn_percents, source)
 
@@ -176,9 +176,9 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
     "at once" is a period without a "/".
     """
     if not text.strip():
-        raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
+        raise NotationError("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
-        raise NotationMistake(
+        raise NotationError(
             "is not one limit among others",
             f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}',
         )
@@ -192,32 +192,32 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
     quantity, options = before.split(), OPTION_WORD.findall(after)
     if moment is not None:
         if after.strip().startswith("/"):
-            raise NotationMistake(
+            raise NotationError(
                 'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
             )
         if len(quantity) == 1:
-            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+            raise NotationError("has no unit", 'requests, as in "3 requests at once"')
         options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
             period = period_example(quantity[at + 1 : at + 2])
-            raise NotationMistake(f'has "{word}"', f'"/" instead, as in "{example}/{period}"')
+            raise NotationError(f'has "{word}"', f'"/" instead, as in "{example}/{period}"')
         if word.lower() in OPTION_EXAMPLES:
             example = quantity_example(quantity[:at])
             option = OPTION_EXAMPLES[word.lower()]
-            raise NotationMistake(
+            raise NotationError(
                 f'has no period before "{word}"',
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
         if PARALLEL_WORDS.search(before):
-            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
+            raise NotationError("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
-        raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
+        raise NotationError("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
         place = AT_ONCE if moment else "/"
-        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
+        raise NotationError(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -225,7 +225,7 @@ def quantity_example(words: list[str]) -> str:
     """The words themselves if they are right, to show how the rest should follow them."""
     try:
         read_quantity(words)
-    except NotationMistake:
+    except NotationError:
         return "50k tokens"
     return " ".join(words)
 
@@ -243,60 +243,60 @@ def period_example(words: list[str]) -> str:
 def read_quantity(words: list[str]) -> tuple[int, Measure]:
     """The amount and what it counts."""
     if not words:
-        raise NotationMistake("has no amount", LIMIT_EXAMPLES)
+        raise NotationError("has no amount", LIMIT_EXAMPLES)
     first, unit = words[0], " ".join(words[1:])
     if first.startswith("$") and first != "$":
         if unit:
-            raise NotationMistake(
+            raise NotationError(
                 f"has {quoted_text(unit)} after an amount of money",
                 'either "$20/month" or "50k tokens/day"',
             )
         return read_dollars(first[1:]), "cost"
     if money := MONEY_TEXT.search(" ".join(words)):
-        raise NotationMistake(
+        raise NotationError(
             f'has "{money[0]}" for money',
             'US dollars, the sign right before: "$20/month"',
         )
     measure = MEASURE_OF_UNIT.get(unit.lower())
     amount = read_count(first, "request" if measure == "requests" else "token")
     if measure is None:
-        raise unit_mistake(first, unit)
+        raise unit_error(first, unit)
     return amount, measure
 
 
-def unit_mistake(amount: str, unit: str) -> NotationMistake:
+def unit_error(amount: str, unit: str) -> NotationError:
     """What is wrong with a unit that isn't one."""
     if not unit:
-        return NotationMistake("has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"')
+        return NotationError("has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"')
     suffix, _, rest = unit.partition(" ")
     if suffix in DECIMALS_OF_SUFFIX:
         right = f"{amount}{suffix} {rest or 'tokens'}"
-        return NotationMistake(f'has a blank in "{amount} {suffix}"', f'none there: "{right}"')
+        return NotationError(f'has a blank in "{amount} {suffix}"', f'none there: "{right}"')
     # The providers' own words for the two.
     spelled = unit.lower().replace("prompt", "input").replace("completion", "output")
     plurals = [known for known in MEASURE_OF_UNIT if known.endswith("s")]
     close = difflib.get_close_matches(spelled, plurals, n=1, cutoff=0.5)
     hint = f'; did you mean "{amount} {close[0]}"?' if close else ', as in "50k tokens/day"'
-    return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
+    return NotationError(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
 def read_limit_period(word: str, measure: Measure) -> Period:
     """What stands after the "/", or "at once"."""
     name, counts_tokens = word.lower(), measure.endswith("tokens")
     if name == AT_ONCE and measure != "requests":
-        raise NotationMistake(
+        raise NotationError(
             f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
         )
     if name == PER_REQUEST and not counts_tokens:
         what = "money" if measure == "cost" else "requests"
-        raise NotationMistake(
+        raise NotationError(
             f"has {what} per request",
             'tokens, input tokens or output tokens there, as in "4k tokens/request"',
         )
     if name in MOMENTS:
         return Period(name)
     if name == "at":
-        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
+        raise NotationError('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
@@ -305,7 +305,7 @@ def read_limit_period(word: str, measure: Measure) -> Period:
             allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
             if difflib.get_close_matches(name, [PER_REQUEST], n=1):
                 allowed += f'; did you mean "{PER_REQUEST}"?'
-        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
+        raise NotationError(f"has a wrong period: {error.given}", allowed) from None
 
 
 def read_options(words: list[str]) -> dict[str, list[str]]:
@@ -315,13 +315,13 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
     for word in words:
         keyword = word.lower()
         if keyword in values:
-            raise NotationMistake(
+            raise NotationError(
                 f'has "{keyword}" twice', f'once, as in "{OPTION_EXAMPLES[keyword]}"'
             )
         if keyword in OPTION_EXAMPLES:
             current = values[keyword] = []
         elif current is None:
-            raise NotationMistake(
+            raise NotationError(
                 f"has {quoted_text(word)} after the period",
                 'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
                 ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
@@ -330,7 +330,7 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
             current.append(word)
     for keyword, given in values.items():
         if not given:
-            raise NotationMistake(
+            raise NotationError(
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
@@ -341,13 +341,13 @@ def read_source(words: list[str]) -> str:
     """What stands after "via"."""
     source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
     if len(words) > 1:
-        raise NotationMistake(
+        raise NotationError(
             'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
         )
     if source not in SOURCES:
         close = difflib.get_close_matches(source, SOURCES, n=1)
         hint = f'; did you mean "via {close[0]}"?' if close else ""
-        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+        raise NotationError(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
     return source
 
 
@@ -355,7 +355,7 @@ def read_model_glob(words: list[str]) -> str:
     """What stands after "on"."""
     word = words[0]
     if len(words) > 1 or (not word.startswith('"') and "," in word):
-        raise NotationMistake(
+        raise NotationError(
             'has more than one model after "on"',
             'one model id or glob, in quotes if it holds a blank or a comma (on "my model*");'
             " a second model needs a second limit",
@@ -363,22 +363,22 @@ def read_model_glob(words: list[str]) -> str:
     if not word.startswith('"'):
         return word
     if len(word) == 1 or not word.endswith('"'):
-        raise NotationMistake(f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"')
+        raise NotationError(f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"')
     if not word[1:-1].strip():
-        raise NotationMistake("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
+        raise NotationError("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
     return word[1:-1]
 
 
 def read_percent(word: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})(%?)", word)
     if match is None:
-        raise NotationMistake(
+        raise NotationError(
             f'has {quoted_text(word)} after "warn"',
             'whole percentages, as in "warn 70% 90%"',
         )
     if not match[2]:
-        raise NotationMistake(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
+        raise NotationError(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
     percent = int(match[1])
     if not 1 <= percent <= 100:
-        raise NotationMistake(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
+        raise NotationError(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
     return percent

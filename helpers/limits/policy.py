@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 
 from helpers.limits.globs import glob_fits
 from helpers.limits.limit import Limit, Measure
@@ -283,41 +283,3 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
         if name in exact:
             return exact[name]
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
-
-
-def token_cost(
-    rule: ModelRule,
-    input_tokens: int,
-    output_tokens: int,
-    cached_input_tokens: int,
-    cache_write_tokens: int = 0,
-    reasoning_tokens: int = 0,
-) -> int | None:
-    """The cost in millionths of a dollar by the administrator's prices, or None without prices.
-
-    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
-    costs anything costs at least one: the sum of many little calls must reach its limit too.
-
-    Args:
-        cached_input_tokens: The part of the input that was read from the provider's cache.
-        cache_write_tokens: The part of the input that was written to it.
-        reasoning_tokens: The part of the output that was thought, not said.
-    """
-    if not rule.is_priced:
-        return None
-    input_price = rule.input_price or Decimal(0)
-    output_price = rule.output_price or Decimal(0)
-    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
-    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
-    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
-    cached = min(cached_input_tokens, input_tokens)
-    written = min(cache_write_tokens, input_tokens - cached)
-    reasoning = min(reasoning_tokens, output_tokens)
-    cost = (
-        (input_tokens - cached - written) * input_price
-        + cached * cached_price
-        + written * write_price
-        + (output_tokens - reasoning) * output_price
-        + reasoning * reasoning_price
-    )
-    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
 
 from helpers.limits.decisions import NOTHING, Amounts, Decision, LimitState
 from helpers.limits.policies import ModelRule
-from helpers.limits.policy import token_cost
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 
 # No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
 # million such replies still fit in a 64-bit sum.
 LARGEST_CHARGE = 10**12
+NO_TOKENS = Usage()
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a reply costs: estimated while reserved, final when settled."""
+    """What a reply costs: estimated while reserved, final when settled.
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
+    Args:
+        usage: What it has used.
+        cost_micros: Its price in millionths of a dollar.
+        counted: What counts toward limits of both: weighted, and nothing at all for a free model.
+    """
+
+    usage: Usage = NO_TOKENS
     cost_micros: int = 0
-    estimated: bool = False
-    # The same as it counts toward limits: weighted, and nothing at all for a free model.
     counted: Amounts = NOTHING
 
     def values(self) -> dict[str, Any]:
         """The columns of a record that hold it."""
         return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cached_input_tokens": self.cached_input_tokens,
+            "input_tokens": self.usage.input_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "cached_input_tokens": self.usage.cached_input_tokens,
             "cost_micros": self.cost_micros,
-            "estimated": self.estimated,
+            "estimated": self.usage.estimated,
             "counted": self.counted.requests,
             "weighted_input_tokens": self.counted.input_tokens,
             "weighted_output_tokens": self.counted.output_tokens,
@@ -47,39 +49,49 @@ def weigh_tokens(tokens: int, weight: Decimal) -> int:
     return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
 
 
-def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
+def price_of(usage: Usage, rule: ModelRule) -> int:
+    """The cost in millionths of a dollar by the administrator's prices; 0 without any.
+
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
+    costs anything costs at least one: the sum of many little calls must reach its limit too.
+    """
+    input_price = rule.input_price or Decimal(0)
+    output_price = rule.output_price or Decimal(0)
+    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
+    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
+    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
+    cached = min(usage.cached_input_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - cached)
+    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+    cost = (
+        (usage.input_tokens - cached - written) * input_price
+        + cached * cached_price
+        + written * write_price
+        + (usage.output_tokens - reasoning) * output_price
+        + reasoning * reasoning_price
+    )
+    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
+
+
+def make_charge(usage: Usage, rule: ModelRule) -> Charge:
     """Price and weigh what a reply used.
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
     input_tokens = min(usage.input_tokens, LARGEST_CHARGE)
-    output_tokens = min(usage.output_tokens, LARGEST_CHARGE)
-    cached = min(usage.cached_input_tokens, input_tokens)
-    cost = token_cost(
-        rule,
-        input_tokens,
-        output_tokens,
-        cached,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
+    usage = replace(
+        usage,
+        input_tokens=input_tokens,
+        output_tokens=min(usage.output_tokens, LARGEST_CHARGE),
+        cached_input_tokens=min(usage.cached_input_tokens, input_tokens),
     )
-    if cost is None:
-        cost = usage.cost_micros or 0
-    cost = min(cost, LARGEST_CHARGE)
-    counted = Amounts(
-        1,
-        weigh_tokens(input_tokens, rule.weight),
-        weigh_tokens(output_tokens, rule.weight),
-        cost,
-    )
-    return Charge(
-        input_tokens,
-        output_tokens,
-        cached,
-        cost,
-        usage.estimated,
-        counted if rule.weight else NOTHING,
-    )
+    price = price_of(usage, rule) if rule.is_priced else usage.cost_micros or 0
+    cost = min(price, LARGEST_CHARGE)
+    if not rule.weight:
+        return Charge(usage, cost)
+    weighted_input = weigh_tokens(usage.input_tokens, rule.weight)
+    weighted_output = weigh_tokens(usage.output_tokens, rule.weight)
+    return Charge(usage, cost, Amounts(1, weighted_input, weighted_output, cost))
 
 
 def tightest_limit(
@@ -90,11 +102,10 @@ def tightest_limit(
     Returns:
         None where no limit bounds the output.
     """
-    prompt_cost = token_cost(rule, prompt_tokens, 0, 0) or 0
     prices = {
         "tokens": (weigh_tokens(prompt_tokens, rule.weight), rule.weight),
         "output_tokens": (0, rule.weight),
-        "cost": (prompt_cost, rule.output_price or Decimal(0)),
+        "cost": (price_of(Usage(prompt_tokens), rule), rule.output_price or Decimal(0)),
     }
     most = [
         (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)

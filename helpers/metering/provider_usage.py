@@ -61,7 +61,7 @@ ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
-class TokenUsage:
+class ReportedUsage:
     """What a provider said about one call; None where it didn't say.
 
     `total_tokens` is kept only while the provider's total can't be split into input and output.
@@ -79,20 +79,20 @@ class TokenUsage:
     def is_charged(self) -> bool:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
-    def merged(self, other: TokenUsage) -> TokenUsage:
+    def merged(self, other: ReportedUsage) -> ReportedUsage:
         """The larger of each count: within one completion later usage is a running total."""
         return self._combined(other, max)
 
-    def added(self, other: TokenUsage) -> TokenUsage:
+    def added(self, other: ReportedUsage) -> ReportedUsage:
         """The sum of each count, of two calls that are reported side by side."""
         return self._combined(other, operator.add)
 
-    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+    def _combined(self, other: ReportedUsage, combine: Callable[[int, int], int]) -> ReportedUsage:
         pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
-        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
+        return ReportedUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
-NO_USAGE = TokenUsage()
+NO_USAGE = ReportedUsage()
 
 
 def token_count(value: object) -> int | None:
@@ -199,7 +199,7 @@ def dollars(value: object, units: int = 1) -> float | None:
     return amount if 0 <= amount <= MOST_DOLLARS else None
 
 
-def parse_usage(raw: object, timings: object = None) -> TokenUsage:
+def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
     """Read one usage object in any provider's shape, with llama.cpp's `timings` beside it."""
     fields: dict[str, object] = dict(timings) if isinstance(timings, dict) else {}
     if isinstance(raw, dict):
@@ -235,7 +235,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     if known_input is not None:
         cached = min(cached, known_input)
         written = min(written, known_input - cached)
-    return TokenUsage(
+    return ReportedUsage(
         known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
     )
 

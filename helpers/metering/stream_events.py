@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import reduce
 
 from helpers.metering.estimates import json_text
-from helpers.metering.provider_usage import NO_USAGE, TokenUsage, parse_usage
+from helpers.metering.provider_usage import NO_USAGE, ReportedUsage, parse_usage
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
@@ -47,6 +47,9 @@ MOST_HOLDERS = 64
 PLAIN_CHUNK_KEYS = frozenset(
     ("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage")
 )
+# Anthropic's deltas, which hold nothing else; their usage comes in other events.
+DELTA_EVENT_KEYS = frozenset(("type", "index", "delta"))
+PLAIN_DELTA_KEYS = frozenset(("type", "text", "thinking", "partial_json", "signature"))
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -56,7 +59,7 @@ DEEPEST_TEXT = 8
 
 # What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
 # of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
-EventContent = tuple[list[str], TokenUsage | None, object, bool, list[str]]
+EventContent = tuple[list[str], ReportedUsage | None, object, bool, list[str]]
 NO_TEXTS: list[str] = []
 
 
@@ -125,6 +128,12 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
         collect_text(delta, texts)  # Responses, Anthropic
     if isinstance(delta, str) and "usage" not in event:
         return texts, None, None, False, NO_TEXTS  # Responses, in nearly all of its events
+    if (
+        isinstance(delta, dict)
+        and event.keys() == DELTA_EVENT_KEYS
+        and delta.keys() <= PLAIN_DELTA_KEYS
+    ):
+        return texts, None, None, False, NO_TEXTS
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)
@@ -152,14 +161,14 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     return texts, usage, completion_id, finished, whole
 
 
-def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
+def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
     """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
     if isinstance(answer, list):
         parts = [read_answer(each) for each in answer[:MOST_ANSWERS] if isinstance(each, dict)]
         usages = [usage for _, usage, _ in parts if usage is not None]
         return (
             [text for texts, _, _ in parts for text in texts],
-            reduce(TokenUsage.merged, usages) if usages else None,
+            reduce(ReportedUsage.merged, usages) if usages else None,
             any(answered for _, _, answered in parts),
         )
     if not isinstance(answer, dict):
@@ -192,13 +201,13 @@ def is_provider_event(event: Mapping[str, object]) -> bool:
     return bool(event) and not any(key in event for key in HOST_KEYS)
 
 
-def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
+def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none.
 
     A bounded search through what can hold usage: never through what the model wrote or the client
     said, which could claim any number.
     """
-    found: list[TokenUsage] = []
+    found: list[ReportedUsage] = []
     holders: list[tuple[Mapping[str, object], bool, int]] = [(event, True, 0)]
     for holder, counts, depth in holders:  # grows while it is read
         timings = holder.get("timings")
@@ -214,10 +223,10 @@ def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
                 dicts = [each for each in value[:MOST_HOLDERS] if isinstance(each, dict)]
                 if key == "usage":  # a list of calls
                     calls = [usage for each in dicts if (usage := parse_usage(each)).is_charged]
-                    found += [reduce(TokenUsage.added, calls)] if calls else []
+                    found += [reduce(ReportedUsage.added, calls)] if calls else []
                     continue
             else:
                 dicts = [value] if isinstance(value, dict) else []
             room = MOST_HOLDERS - len(holders)
             holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
-    return reduce(TokenUsage.merged, found) if found else None
+    return reduce(ReportedUsage.merged, found) if found else None

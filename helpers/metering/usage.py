@@ -7,37 +7,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helpers.metering.estimates import estimate_reply
-from helpers.metering.provider_usage import NO_USAGE, TokenUsage, parse_usage, split_total
+from helpers.metering.provider_usage import NO_USAGE, ReportedUsage, parse_usage, split_total
 from helpers.metering.stream_events import is_provider_event, read_answer, read_event
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredUsage:
-    """What a call or a whole reply is charged for."""
+class Usage:
+    """What a call or a whole reply has used: what its provider reported, and else estimates.
 
-    input_tokens: int
-    output_tokens: int
-    cached_input_tokens: int
-    cost_micros: int | None
-    estimated: bool
+    Args:
+        cached_input_tokens: The part of the input that was read from the provider's cache.
+        cost_micros: What the provider says it costs, in millionths of a dollar, if it does.
+        estimated: Whether any of the numbers is an estimate.
+        cache_write_tokens: The part of the input that was written to the cache.
+        reasoning_tokens: The part of the output that was thought, not said.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost_micros: int | None = None
+    estimated: bool = False
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
 
-
-NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
-
-
-def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
-    costs = [cost for cost in (one.cost_micros, other.cost_micros) if cost is not None]
-    return MeteredUsage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cached_input_tokens + other.cached_input_tokens,
-        sum(costs) if costs else None,
-        one.estimated or other.estimated,
-        one.cache_write_tokens + other.cache_write_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-    )
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost_micros, other.cost_micros) if cost is not None]
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            sum(costs) if costs else None,
+            self.estimated or other.estimated,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
 
 
 # Most providers send a chunk for each token: so many chunks are then a better count than a text.
@@ -55,11 +59,11 @@ def estimate_streamed(texts: Sequence[str]) -> int:
 
 
 def metered_call(
-    usage: TokenUsage,
+    usage: ReportedUsage,
     prompt_tokens: int,
     texts: Sequence[str],
     uncounted_texts: Sequence[str] = (),
-) -> MeteredUsage:
+) -> Usage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
     total_tokens, estimated = usage.total_tokens, False
@@ -82,7 +86,7 @@ def metered_call(
         output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(
+    return Usage(
         input_tokens,
         output_tokens,
         cached,
@@ -126,11 +130,11 @@ class ModelCall:
         streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
         return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
-    def metered(self, prompt_tokens: int) -> MeteredUsage:
+    def metered(self, prompt_tokens: int) -> Usage:
         uncounted = self.texts[self.counted_texts :]
         return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
-    def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
+    def is_continued_by(self, usage: ReportedUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
 
         Some gateways give every chunk a fresh id and repeat the prompt's count on each; another
@@ -178,7 +182,7 @@ class MeteredRound:
         self.current = call
         return call
 
-    def add_usage(self, usage: TokenUsage) -> None:
+    def add_usage(self, usage: ReportedUsage) -> None:
         call = self.current
         if len(self.calls) > 1 and not call.usage.is_charged and usage.is_charged:
             before = self.calls[-2]
@@ -214,7 +218,6 @@ class ReplyMeter:
 
     def __init__(self) -> None:
         self._rounds = [MeteredRound(0)]
-        self._selected_model_id: str | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
         """A model call follows; the host may announce the same one twice."""
@@ -257,8 +260,6 @@ class ReplyMeter:
                 this_round.add_usage(usage)
                 call = this_round.current
         elif not is_provider_event(event):
-            if isinstance(model_id := event.get("selected_model_id"), str):
-                self._selected_model_id = model_id
             return
         this_round.started = True
         if finished:
@@ -297,12 +298,7 @@ class ReplyMeter:
         """Whether anything passed that the provider charges for."""
         return any(call.is_charged for each in self._rounds for call in each.calls)
 
-    @property
-    def selected_model_id(self) -> str | None:
-        """The model that the host's arena chose."""
-        return self._selected_model_id
-
-    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> MeteredUsage:
+    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> Usage:
         """What the reply is charged for as a whole.
 
         Args:
@@ -324,7 +320,4 @@ class ReplyMeter:
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
-        total = NOTHING_METERED
-        for prompt_tokens, call in charged:
-            total = added_usage(total, call.metered(prompt_tokens))
-        return total
+        return sum((call.metered(tokens) for tokens, call in charged), Usage())

@@ -1,58 +1,39 @@
-"""Runs the ledger off the event loop and sees every reply to its end."""
+"""Accounting: sees every reply to its end, whatever becomes of its client, model or ledger."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-import uuid
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from helpers.errors import LedgerError
 from helpers.ledger.identities import HostNames, IdentityMemory
-from helpers.ledger.ledger import Admission, Ledger, Settlement
+from helpers.ledger.ledger import Admission, Settlement
 from helpers.ledger.records import NO_ANSWER, NOT_CALLED, WORKER_STOPPED
-from helpers.ledger.reply_lengths import ReplyLengths
 from helpers.ledger.transactions import new_deadline
 from helpers.limits.decisions import Decision
 from helpers.limits.policy import AppliedLimit
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.alerts import AlertSender, alert_payload
+from helpers.openwebui.chat_events import tell_stopped
+from helpers.openwebui.ledger_worker import ROUND_SECONDS, LedgerWorker
 from helpers.openwebui.replies import FARTHEST_MARK, Reply
 from helpers.openwebui.stopping import replace_keepers
 
-# How often a worker shows that it lives and writes what could not be written.
-ROUND_SECONDS = 5
 RETRY_SECONDS = 5
 # How often what running replies have used is noted, and their leases are renewed.
 RENEW_SECONDS = 30
-# Who hasn't shown itself for that long, while we could look, doesn't live any more.
-WORKER_SECONDS = 15
-SWEEP_SECONDS = 60
-DROP_SECONDS = 86_400
-# A process looks at its clock for a while before it drops anything by it.
-FIRST_DROP_SECONDS = 600
-RETENTION_SECONDS = 400 * 86_400
-# SQLite has one writer at a time: more threads would only wait for each other.
-SQLITE_THREADS = 1
-POSTGRESQL_THREADS = 4
-# With so many before it a request would hardly get its turn in time.
-QUEUE_LIMIT = 2_000
 # An end that the database refuses that often is set aside.
 MOST_TRIES = 5
 # So many ends that can't be written one after the other: the rest won't be either.
 MOST_FAILURES = 3
 STOP_SECONDS = 3.0
-
-ThreadResult = TypeVar("ThreadResult")
 
 
 @dataclass(slots=True)
@@ -65,15 +46,8 @@ class WaitingEnd:
     tries: int = 0
 
 
-class Accounting:
-    """One per ledger and process.
-
-    Args:
-        engine: The ledger's synchronous engine.
-        schema: The PostgreSQL schema of its tables, if not the connection's own.
-        own_engine: Whether nobody else uses the engine.
-        clock: Seconds since 1970.
-    """
+class Accounting(LedgerWorker):
+    """Sees the replies of one process and one ledger to their ends."""
 
     def __init__(
         self,
@@ -82,56 +56,16 @@ class Accounting:
         own_engine: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine, self._own_engine = engine, own_engine
-        self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
-        self._threads: ThreadPoolExecutor | None = None
+        super().__init__(engine, schema, own_engine, clock)
         self._alerts = AlertSender()
-        self._lengths = ReplyLengths(self._read_prepared)
-        self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
         self._memory: IdentityMemory | None = None
-        self._queued = 0
-        self._turn = threading.local()  # the deadline of the request that a thread works for
-        self._rounds: asyncio.Task[None] | None = None
+        self._maintenance: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._retired = False
-        # Other workers that hold something: how often each was seen to live, and since when
-        # that hasn't changed.
-        self._others: dict[str, tuple[int | None, float]] = {}
-        started = time.monotonic()
-        self._shown_at = self._swept_at = self._watched_at = float("-inf")
-        self._renewed_at = started
-        self._dropped_at = started + FIRST_DROP_SECONDS - DROP_SECONDS
+        self._renewed_at = time.monotonic()
         replace_keepers(self)
-
-    def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        """Read something else from the ledger's database; blocks.
-
-        Raises:
-            LedgerError: The database can't be read.
-            LedgerDataError: It refuses the question.
-        """
-        return self._ledger.read(work, getattr(self._turn, "deadline", None))
-
-    @property
-    def database_kind(self) -> str:
-        """What sort of database the ledger is in."""
-        return {"sqlite": "SQLite"}.get(self._engine.dialect.name, "PostgreSQL")
-
-    def prepare(self) -> None:
-        """Make or update the tables; blocks, and raises as `read` does."""
-        self._ledger.prepare()
-
-    def change(
-        self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
-    ) -> ThreadResult:
-        """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
-        return self._ledger.change(work, scopes)
-
-    def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        self._ledger.prepare(getattr(self._turn, "deadline", None))
-        return self.read(work)
 
     def remember_identities(
         self,
@@ -140,7 +74,7 @@ class Accounting:
         publish: Callable[[tuple[str, ...]], None],
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
-        ledger = self._ledger
+        ledger = self.ledger
         self._memory = IdentityMemory(
             ledger.read_names, ledger.write_names, read_host, list_models, publish
         )
@@ -148,10 +82,9 @@ class Accounting:
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown()
-        self._ledger.rest()
+        if self._maintenance is not None and not self._maintenance.get_loop().is_closed():
+            self._maintenance.cancel()  # or it would open others
+        super().close()
 
     def retire(self) -> None:
         """Let go of threads and connections whenever no reply is running: another has taken over.
@@ -186,39 +119,38 @@ class Accounting:
                     return
 
     async def admit(
-        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
+        self, build: Callable[[], Reply], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply, or why that can't be read. It is
-                called in a thread, and may block.
+            build: Finds out what is to be known of the reply. It is called in a thread, and may
+                block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
             The reply, and what was decided about it, or why it could not be reserved for.
         """
-        deadline, crowded = new_deadline(), self._queued >= QUEUE_LIMIT
+        deadline, crowded = new_deadline(), self.is_crowded
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            self._turn.deadline = deadline
+            self.turn.deadline = deadline
             try:
-                built = build()
-                reply = built[0] if isinstance(built, tuple) else built
-                if not crowded and reply.limits and not isinstance(built, tuple):
+                reply = build()
+                if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
-                    reply.expected_output = self._lengths.expected(model)
+                    reply.expected_output = self.lengths.expected(model)
             finally:
-                self._turn.deadline = None
+                self.turn.deadline = None
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
-            if isinstance(built, tuple):
-                return built
+            if reply.unread is not None:
+                return reply, reply.unread
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
-                admission = self._ledger.reserve(
+                admission = self.ledger.reserve(
                     reply.reservation,
                     reply.fit_output,
                     reply.limits,
@@ -240,7 +172,7 @@ class Accounting:
         if crowded:
             admission = self._loop.run_in_executor(None, reserve)
         else:
-            admission = self._in_thread(reserve)
+            admission = self.in_thread(reserve)
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
@@ -266,8 +198,8 @@ class Accounting:
             reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
             return reply.reserved_charge(seen)
 
-        return await self._in_thread(
-            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        return await self.in_thread(
+            lambda: self.ledger.grow(reply.reservation, hold, limits, deadline)
         )
 
     async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
@@ -319,8 +251,8 @@ class Accounting:
             reply.reservation.id,
             reply.reservation.subject.user_id,
         )
-        if reply.tell_stop is not None and reply.refused_by is not None:
-            await reply.tell_stop(reply.refused_by)
+        if reply.emitter is not None:
+            await tell_stopped(reply, reply.emitter, reply.refused_by)
 
     async def _grow(self, reply: Reply) -> None:
         """Reserve a block more for a reply, at once visible to all; never raises."""
@@ -329,8 +261,8 @@ class Accounting:
         limits = reply.limits if reply.stops else ()
         try:
             if reply.written:
-                await self._in_thread(
-                    lambda: self._ledger.grow(
+                await self.in_thread(
+                    lambda: self.ledger.grow(
                         reply.reservation,
                         partial(reply.hold_more, seen, held, block),
                         limits,
@@ -340,8 +272,9 @@ class Accounting:
             else:  # let through while the ledger was away, and written down at its end
                 reply.output_tokens = seen.output_tokens + block
         except LedgerError as error:
-            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
-            reply.output_tokens = seen.output_tokens + block
+            log.error("Usage limits: %s; nothing was reserved for %s", error, reply.reservation.id)
+            ends = reply.stops and reply.needs_ledger
+            reply.output_tokens = held if ends else seen.output_tokens + block
         except Exception:
             # Nothing may pass for a fault of ours: it ends where its reservation does.
             log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)
@@ -364,10 +297,10 @@ class Accounting:
             reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
         return await asyncio.shield(reply.ending)
 
-    def _keep_making_rounds(self) -> None:
-        # Also after a reply that could not be written: the rounds may have ended before it failed.
-        if self._rounds is None or self._rounds.done():
-            self._rounds = asyncio.create_task(self._make_rounds())
+    def _keep_maintaining(self) -> None:
+        # Also after a reply that could not be written: it may have ended before that failed.
+        if self._maintenance is None or self._maintenance.done():
+            self._maintenance = asyncio.create_task(self._maintain())
 
     def _admitted(self, done: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -376,7 +309,7 @@ class Accounting:
         if reply.written or isinstance(admission, LedgerError):
             self._running[reply.reservation.id] = reply
         # Also for one that is refused: a worker that is gone may hold what it wanted.
-        self._keep_making_rounds()
+        self._keep_maintaining()
 
     def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
@@ -393,8 +326,8 @@ class Accounting:
         if reply.meter.produced:
             return reply.used_charge()
         if not reply.called_model:
-            return Charge(estimated=True)
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+            return Charge(Usage(estimated=True))
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
     async def _settle(
         self, reply: Reply, charge: Charge | None, reason: str = ""
@@ -405,9 +338,7 @@ class Accounting:
         try:
             if charge is None and not reply.written:
                 return None
-            settlement = await self._in_thread(
-                lambda: self._write_end(end, reply.written, deadline)
-            )
+            settlement = await self.in_thread(lambda: self._write_end(end, reply.written, deadline))
         except BaseException as error:
             self._unwritten[key] = end
             if not isinstance(error, Exception):
@@ -417,9 +348,9 @@ class Accounting:
                 error,
                 key,
                 reply.reservation.subject.user_id,
-                charge.input_tokens + charge.output_tokens if charge else 0,
+                charge.usage.input_tokens + charge.usage.output_tokens if charge else 0,
             )
-            self._keep_making_rounds()
+            self._keep_maintaining()
             return None
         finally:
             self._running.pop(key, None)
@@ -445,7 +376,7 @@ class Accounting:
         reply, charge = end.reply, end.charge
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
-            self._ledger.reserve(
+            self.ledger.reserve(
                 reply.reservation,
                 lambda _: charge,
                 (),
@@ -453,7 +384,7 @@ class Accounting:
                 may_exist=True,
                 deadline=deadline,
             )
-        settlement = self._ledger.settle(
+        settlement = self.ledger.settle(
             reply.reservation,
             charge,
             reply.limits,
@@ -468,69 +399,44 @@ class Accounting:
             return self._write_end(end, False, deadline)
         return settlement
 
-    async def _make_rounds(self) -> None:
+    async def _maintain(self) -> None:
         """Show that we live, write what could not be written, and settle what others left."""
         while True:
             try:
-                await self._make_round()
+                await self._maintain_once()
             except LedgerError as error:
-                # The others could not show themselves either.
-                self._others = {
-                    name: (beats, time.monotonic()) for name, (beats, _) in self._others.items()
-                }
+                self.forgive_others()
                 log.error("Usage limits: %s; trying again", error)
             except Exception:
-                # A fault of ours must not end the rounds: leases would run out.
-                log.exception("Usage limits: a round failed; trying again")
-            if not (self._running or self._unwritten or self._others):
+                # A fault of ours must not end this: leases would run out.
+                log.exception("Usage limits: the maintenance failed; trying again")
+            if not (self._running or self._unwritten or self.others):
                 break
             await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
-        # Not awaited: who comes now needs rounds of its own.
+        # Not awaited: who comes now needs a loop of its own.
         if self._retired:
             self._let_go()
-        elif self._threads is not None:
-            self._threads.submit(self._ledger.rest)
+        else:
+            self.release_idle()
 
     def _let_go(self) -> None:
         """Give back threads and connections, if nothing is running."""
-        if self._running or self._unwritten or self._queued:
-            self._keep_making_rounds()
+        if self._running or self._unwritten or self.queued:
+            self._keep_maintaining()
             return
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.submit(self._leave)
-            threads.shutdown(wait=False)
+        self.leave()
 
-    def _leave(self) -> None:
-        try:
-            self._ledger.leave()
-        except Exception as error:
-            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
-        self._ledger.rest()
-        if self._own_engine:
-            self._engine.dispose()
-
-    async def _make_round(self) -> None:
+    async def _maintain_once(self) -> None:
         if self._running or self._unwritten:
-            await self._show_life()
+            await self.beat()
+            await self._renew()
         await self._write_waiting()
-        await self._watch_others()
-        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
-            self._dropped_at = time.monotonic()
-            oldest = await self._in_thread(
-                lambda: self._ledger.find_oldest_kept(self.retention_seconds)
-            )
-            # Each bite has a turn of its own, with other work between.
-            while oldest is not None:
-                dropped = await self._in_thread(partial(self._ledger.drop_some, oldest))
-                if not dropped:
-                    break
+        await self.settle_for_others()
+        await self.drop_old()
 
-    async def _show_life(self) -> None:
+    async def _renew(self) -> None:
+        """Note what running replies have used, and renew their leases."""
         now = time.monotonic()
-        if now - self._shown_at >= ROUND_SECONDS:
-            await self._in_thread(self._ledger.beat)
-            self._shown_at = now
         if now - self._renewed_at < RENEW_SECONDS:
             return
         self._renewed_at = now
@@ -544,14 +450,14 @@ class Accounting:
                 except Exception:
                     log.exception("Usage limits: what reply %s holds is not known", key)
         try:
-            await self._in_thread(lambda: self._ledger.renew(charges))
+            await self.in_thread(lambda: self.ledger.renew(charges))
         except LedgerError:
             raise
         except Exception:
             # One of them is refused: the others must not suffer from it.
             for key, charge in charges.items():
                 try:
-                    await self._in_thread(partial(self._ledger.renew, {key: charge}))
+                    await self.in_thread(partial(self.ledger.renew, {key: charge}))
                 except LedgerError:
                     raise
                 except Exception as error:
@@ -562,7 +468,7 @@ class Accounting:
         failures: list[LedgerError] = []
         for key, end in list(self._unwritten.items()):
             try:
-                await self._in_thread(partial(self._write_end, end, False))
+                await self.in_thread(partial(self._write_end, end, False))
             except LedgerError as error:
                 # Busy for one user, perhaps; but where nobody answers nobody needs to be asked.
                 failures.append(error)
@@ -584,40 +490,3 @@ class Accounting:
             self._unwritten.pop(key, None)
         if failures:
             raise failures[-1]
-
-    async def _watch_others(self) -> None:
-        """Settle what workers left that don't live any more."""
-        now = time.monotonic()
-        if now - self._watched_at < ROUND_SECONDS:
-            return
-        # Who was away, or asleep, doesn't know how long the others have said nothing.
-        awake = now - self._watched_at < WORKER_SECONDS
-        seen = await self._in_thread(self._ledger.other_workers)
-        self._watched_at = now
-        known = self._others if awake else {}
-        self._others = {
-            name: known[name] if name in known and known[name][0] == beats else (beats, now)
-            for name, beats in seen.items()
-        }
-        gone = [name for name, (_, since) in self._others.items() if now - since >= WORKER_SECONDS]
-        if not gone and now - self._swept_at < SWEEP_SECONDS:
-            return
-        self._swept_at = now
-        while await self._in_thread(partial(self._ledger.sweep, gone)):
-            pass
-        for name in gone:
-            self._others.pop(name, None)
-
-    def _in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(
-                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
-                thread_name_prefix="usage-limits",
-            )
-        self._queued += 1
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        done.add_done_callback(self._left_queue)
-        return done
-
-    def _left_queue(self, _: object) -> None:
-        self._queued -= 1

@@ -1,37 +1,64 @@
-"""From a request to a reply: whose limits count, and how much is reserved."""
+"""From a request to a reply: whose limits count, how much is reserved, what a refusal says."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+from helpers.errors import LedgerError, UsageLimitExceeded
 from helpers.ledger.records import Reservation
+from helpers.limits.decisions import Decision
 from helpers.limits.periods import find_timezone
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import (
     AppliedLimit,
+    GroupRef,
     Subject,
     applied_limits,
     choose_policy,
     find_model_rule,
+    limits_via,
 )
+from helpers.logs import log
 from helpers.metering.estimates import estimate_prompt
+from helpers.openwebui.host import (
+    GroupQueries,
+    HostError,
+    HostLimitError,
+    group_queries,
+    is_ollama_model,
+    list_groups,
+    list_model_names,
+    make_subject,
+    read_groups,
+    request_source,
+    uses_own_provider,
+)
+from helpers.openwebui.http_requests import SOURCE_STATE, current_state
 from helpers.openwebui.languages.catalog import LONGEST_LANGUAGE_TAG, choose_language
-from helpers.openwebui.messages import Reader
-from helpers.openwebui.replies import Reply, ReplyKeeper, count_choices, wanted_output
-from helpers.openwebui.valves import AdminValves, read_timezone
+from helpers.openwebui.languages.en import ENGLISH
+from helpers.openwebui.ledgers import OpenLedger
+from helpers.openwebui.messages import PLAIN_REFUSAL, Reader, finish_sentence, limit_sentence
+from helpers.openwebui.middleware import page_link
+from helpers.openwebui.model_calls import unasked_name
+from helpers.openwebui.passthrough_guard import ADJUST_KEY
+from helpers.openwebui.replies import Reply, count_choices, is_older, wanted_output
+from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
+from helpers.openwebui.valves import AdminValves, is_exempt, read_timezone
 from helpers.texts import LONGEST_ID, clean_text
 
 LONGEST_TIMEZONE = 100
 UNCOUNTED = ModelRule("*", weight=Decimal(0))
-
-
-def is_exempt(valves: AdminValves, subject: Subject) -> bool:
-    """Whether a user is recorded but never refused."""
-    return valves.exempt_admins and subject.role == "admin"
+MOST_REMEMBERED_USERS = 10_000
+LEDGER_ERROR_RETRY_SECONDS = 60
+# When to try again where replies still running hold what is left.
+HELD_RETRY_SECONDS = 10
 
 
 def count_limits(
@@ -59,7 +86,7 @@ def find_reader(
 
 
 def build_reply(
-    keeper: ReplyKeeper,
+    keeper: Any,
     valves: AdminValves,
     subject: Subject,
     user: Mapping[str, Any],
@@ -107,6 +134,217 @@ def build_reply(
         capped=not valves.shadow_mode
         and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
         stops_at_limit=stops,
+        needs_ledger=valves.on_ledger_error == "block",
     )
     reply.meter.begin_round(prompt_tokens)
     return reply
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A request as Open WebUI hands it to the inlet, and the valves that it came with."""
+
+    valves: AdminValves
+    body: dict[str, Any]
+    user: dict[str, Any]
+    metadata: dict[str, Any]
+    model: dict[str, Any] | None
+    request: Any  # Starlette's
+
+    @property
+    def reader(self) -> Reader:
+        """Who reads what is said about it."""
+        return find_reader(self.valves, self.user, self.metadata)
+
+    def unavailable(self) -> HostError:
+        """The refusal of what can't be put on record."""
+        try:
+            language = self.reader.language
+        except Exception:
+            log.exception("Usage limits: the language of a user could not be told")
+            language = ENGLISH
+        sentence = finish_sentence(language.ledger_error, language)
+        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
+
+
+class LastGroups:
+    """The groups that the latest users had last, for the time of an outage."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, tuple[GroupRef, ...]] = {}
+
+    def of(self, user_id: str) -> tuple[GroupRef, ...]:
+        """A user's; none for who isn't remembered."""
+        return self._groups.get(user_id, ())
+
+    def note(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
+        """Remember a user's."""
+        self._groups.pop(user_id, None)
+        self._groups[user_id] = groups
+        while len(self._groups) > MOST_REMEMBERED_USERS:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
+                self._groups.pop(next(iter(self._groups)))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A reply that is to be built in a thread, where its user's groups can be read.
+
+    Args:
+        last_groups: For the time of an outage.
+        calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
+        own_provider: Whether it goes over its user's own connection.
+        queries: What reads the groups in the ledger's database; None where they aren't there.
+        listed: The groups, if they are not.
+        state: The HTTP request's, out of its client's reach.
+    """
+
+    asked: ChatRequest
+    ledger: OpenLedger
+    last_groups: LastGroups
+    calls_seen: bool
+    own_provider: bool
+    queries: GroupQueries | None
+    listed: tuple[GroupRef, ...]
+    state: MutableMapping[str, Any]
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    async def of(
+        cls, asked: ChatRequest, ledger: OpenLedger, last_groups: LastGroups, calls_seen: bool
+    ) -> Draft:
+        """What is to be found out on the event loop."""
+        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
+        queries = None if asked.valves.database_url else group_queries()
+        listed = await list_groups(asked.user["id"]) if queries is None else ()
+        own_provider = uses_own_provider(asked.request, asked.body)
+        state = current_state.get()
+        state = {} if state is None else state
+        return cls(asked, ledger, last_groups, calls_seen, own_provider, queries, listed, state)
+
+    def build(self) -> Reply:
+        """The reply, with its `unread` where the ledger could not be asked; blocks."""
+        asked, unread = self.asked, None
+        user, metadata = asked.user, asked.metadata
+        caller, groups = str(self.state.get(SOURCE_STATE, "")), self.listed
+        if self.queries is not None:
+            read = partial(read_groups, queries=self.queries, user_id=user["id"])
+            try:
+                groups = self.ledger.accounting.read(read)
+                self.last_groups.note(user["id"], groups)
+            except LedgerError as error:
+                # What is written down later counts for the pools that it counted for last.
+                groups, unread = self.last_groups.of(user["id"]), error
+        subject = make_subject(user, groups)
+        try:
+            subject = self.ledger.memory.recall(asked.valves.policy_set, subject)
+        except LedgerError as error:
+            unread = error
+        reply = build_reply(
+            self.ledger.accounting,
+            asked.valves,
+            subject,
+            user,
+            asked.body,
+            metadata,
+            list_model_names(asked.body, asked.model, metadata, asked.request),
+            request_source(metadata, self.own_provider, asked.request, user["id"], caller),
+            self.now,
+            ollama=is_ollama_model(asked.model),
+            own_provider=self.own_provider,
+        )
+        reply.unread = unread
+        reply.called_model = not self.calls_seen
+        # Before a pass-through path says more.
+        self.state.setdefault(SOURCE_STATE, reply.reservation.source)
+        # A pass-through path's; what a client sends is made of JSON.
+        adjust = metadata.get(ADJUST_KEY)
+        if callable(adjust):
+            adjust(reply)
+        reply.limits = limits_via(reply.limits, reply.reservation.source)
+        return reply
+
+
+def link_in_chat(valves: AdminValves, reply: Reply) -> str:
+    """Where a built-in sentence in a chat leads to; "" where there is no page."""
+    seen = reply.reservation.source in ("page", "temporary")
+    return page_link() if seen and valves.usage_page else ""
+
+
+def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
+    """Raise for the limit that refuses, if one does; in shadow mode only log it.
+
+    Raises:
+        HostLimitError: A hard limit is reached.
+    """
+    state = decision.refusing
+    if state is None:
+        return
+    log.info(
+        "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
+        reply.reservation.subject.user_id,
+        "is" if reply.enforced else "would be",
+        state.applied.policy or "the default",
+        state.applied.limit,
+        state.used,
+        state.reserved,
+    )
+    if not reply.enforced:
+        return
+    now, model = datetime.now(UTC), reply.reservation.model_names[0]
+    try:
+        sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+        if state.amount and not valves.limit_message:
+            sentence += link_in_chat(valves, reply)
+    except Exception:
+        # A refusal whose sentence can't be made is still a refusal.
+        log.exception("Usage limits: the sentence of a refusal could not be made")
+        sentence = PLAIN_REFUSAL
+    wait = (state.reset_at - now).total_seconds()
+    if state.is_only_held:
+        wait = min(wait, HELD_RETRY_SECONDS)
+    raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
+
+
+async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
+    """Write down what another round needs, or what retrieval has added to the first.
+
+    Args:
+        later: Whether a model has answered before: then reached limits refuse the round, with what
+            the reply has used.
+
+    Raises:
+        HostLimitError: A hard limit is reached.
+        LedgerError: The database can't be reached, or is too busy.
+        LedgerDataError: It refuses what is to be written.
+    """
+    if not reply.rule.weight:  # a free model's, or over its user's own provider
+        return
+    subject, names = reply.reservation.subject, reply.reservation.model_names
+    applying = limits_via(
+        count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+    )
+    limits = [one for one in applying if not one.limit.is_moment]
+    keeper = reply.keeper
+    # A reply that began before 0.2.0 was pasted is kept as it was then.
+    ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+    decision = await ask(reply, limits)
+    if later:
+        if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+            stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+            refuse(valves, reply, Decision((stopped_at,)))
+        refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+
+def adjust_call(
+    valves: AdminValves, reply: Reply, body: dict[str, Any], unasked: UnaskedModels
+) -> None:
+    """Ask the provider for usage, and for no more output than may be used."""
+    if not is_older(reply):
+        reply.lower_output(body)
+    if unasked.has(unasked_name(reply, body), body):
+        return
+    if valves.request_stream_usage and body.get("stream"):
+        options = body.get("stream_options")
+        asked = options if isinstance(options, dict) else {}
+        body["stream_options"] = {**asked, **ASK_FOR_USAGE}

@@ -15,6 +15,8 @@ from starlette.responses import Response
 
 from helpers.logs import log
 from helpers.metering.usage import ReplyMeter
+from helpers.openwebui.host import host_version
+from helpers.openwebui.host_versions import STATUS_KEPT_VERSION
 from helpers.openwebui.http_requests import (
     LIMITS_STATE,
     MOST_LAYERS,
@@ -155,6 +157,8 @@ def keep_status(request: Any) -> None:
     path = CHAT_PASSTHROUGHS.get(scope.get("path", ""))
     handlers = scope.get("starlette.exception_handlers")
     if path is None or handlers is None or current_state.get() is not None:
+        return
+    if host_version() >= STATUS_KEPT_VERSION:
         return
     current_state.set(scope.setdefault("state", {}))
     of_errors, of_statuses = handlers

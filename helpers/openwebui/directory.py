@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -15,20 +15,38 @@ from helpers.texts import LONGEST_NAME, clean_text
 
 # More users than any page lists.
 MOST_USERS = 50_000
+PEOPLE_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Open WebUI's users by id and what they are called, and its groups."""
+    """Open WebUI's users and its groups.
 
-    subjects: Mapping[str, Subject]
-    names: Mapping[str, str]
+    Args:
+        people: The address, the role and the name of each user by id: texts alone, since Python's
+            collector holds every thread while it goes through new objects.
+        memberships: The groups of those who are in some, by id.
+        groups: All groups by id.
+    """
+
+    people: Mapping[str, tuple[str, str, str]]
+    memberships: Mapping[str, tuple[GroupRef, ...]]
     groups: Mapping[str, GroupRef]
+
+    def subjects(self) -> Iterator[Subject]:
+        """All users."""
+        for key, (email, role, _) in self.people.items():
+            yield Subject(key, email, role, self.memberships.get(key, ()))
+
+    def find(self, user_id: str) -> Subject:
+        """A user by id; without address and groups one who is gone."""
+        email, role, _ = self.people.get(user_id, ("", "user", ""))
+        return Subject(user_id, email, role, self.memberships.get(user_id, ()))
 
     @property
     def emails(self) -> dict[str, str]:
         """The users' addresses by id."""
-        return {key: subject.email for key, subject in self.subjects.items()}
+        return {key: email for key, (email, _, _) in self.people.items()}
 
 
 def read_directory(connection: Connection, user: str | None = None) -> Directory:
@@ -53,25 +71,41 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
         people = people.where(
             or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
         )
-    found = connection.execute(people.order_by(account.id)).all()
-    if user is not None:
-        members = members.where(member.user_id.in_([row[0] for row in found]))
-    direct: dict[str, list[str]] = {}
-    for group_id, user_id in connection.execute(members.order_by(member.group_id)):
-        if group_id in groups:
-            direct.setdefault(user_id, []).append(group_id)
-    above = {key: with_outer_groups(key, groups) for key in groups}
-    subjects, names = {}, {}
-    for user_id, email, role, name in found:
-        ids = dict.fromkeys(outer for key in direct.get(user_id, ()) for outer in above[key])
-        subjects[str(user_id)] = Subject(
-            str(user_id),
+    found = {
+        str(key): (
             clean_text(email, LONGEST_NAME),
             clean_text(role, LONGEST_NAME) or "user",
-            tuple(groups[key][0] for key in ids),
+            clean_text(name, LONGEST_NAME),
         )
-        names[str(user_id)] = clean_text(name, LONGEST_NAME)
-    return Directory(subjects, names, {key: ref for key, (ref, _) in groups.items()})
+        for some in connection.execute(people.order_by(account.id)).partitions(PEOPLE_AT_ONCE)
+        for key, email, role, name in some
+    }
+    if user is not None:
+        members = members.where(member.user_id.in_(list(found)))
+    above = {key: with_outer_groups(key, groups) for key in groups}
+    inside: dict[tuple[GroupRef, ...], tuple[GroupRef, ...]] = {}  # each set of groups once
+    memberships: dict[str, tuple[GroupRef, ...]] = {}
+    for some in connection.execute(members.order_by(member.group_id)).partitions(PEOPLE_AT_ONCE):
+        for group_id, user_id in some:
+            if group_id in groups:
+                own = memberships.get(user_id, ())
+                more = (groups[key][0] for key in above[group_id])
+                all_of = tuple(dict.fromkeys((*own, *more)))
+                memberships[user_id] = inside.setdefault(all_of, all_of)
+    return Directory(found, memberships, {key: ref for key, (ref, _) in groups.items()})
+
+
+def read_names(connection: Connection, with_users: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """The addresses of users, if wanted, and the names of groups, by id."""
+    group = import_module("open_webui.models.groups").Group
+    account: Any = import_module("open_webui.models.users").User
+    emails: dict[str, str] = {}
+    if with_users:
+        query = select(account.id, account.email).order_by(account.id).limit(MOST_USERS)
+        rows = connection.execute(query).all()
+        emails = {str(key): clean_text(email, LONGEST_NAME) for key, email in rows}
+    named = connection.execute(select(group.id, group.name)).all()
+    return emails, {str(key): str(name or "") for key, name in named}
 
 
 def with_outer_groups(

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any
+
+from helpers.openwebui.replies import Reply
 
 StreamPart = bytes | str
 LONGEST_LINE = 2**16
 LINE_ENDS = frozenset((b"\n", "\n"))
-
-
-class BoundedReply(Protocol):
-    """A reply whose stream may have to end."""
-
-    choices: int
-
-    async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
 def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
@@ -108,7 +102,7 @@ class StreamWatch:
         self._last, self._first = data, self._first or data
         return self._size >= self._mark
 
-    async def ending(self, reply: BoundedReply) -> list[bytes]:
+    async def ending(self, reply: Reply) -> list[bytes]:
         """What ends the stream here; nothing where the reply may go on."""
         following = await reply.keep_up(self._size, len(self._last))
         if following is None:
@@ -117,7 +111,7 @@ class StreamWatch:
         return []
 
 
-async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+async def bounded_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     """A stream's parts as they come, and its end where the reply may go no further.
 
     Whoever takes a part has it metered before it asks for the next one.

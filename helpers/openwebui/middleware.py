@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from helpers.logs import log
+from helpers.openwebui.callers import note_key
 from helpers.openwebui.http_requests import (
     MOST_LAYERS,
     AsgiApp,
@@ -18,7 +19,7 @@ from helpers.openwebui.http_requests import (
     accepted_languages,
     route_path,
 )
-from helpers.openwebui.pages import NOT_FOUND, PAGE_PATH, is_page_path
+from helpers.openwebui.pages import NOT_FOUND, PAGE_PATH, UsagePages, is_page_path
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
 from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall
@@ -38,6 +39,7 @@ class UsageLimitsLayer:
     def __init__(self, app: AsgiApp, guards: dict[str, PassthroughGuard]) -> None:
         self.app = app
         self.guards = guards
+        self._pages: dict[PassthroughGuard, UsagePages] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -80,7 +82,11 @@ class UsageLimitsLayer:
             answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
-        await guard.serve_page(scope, receive, send)
+        if guard not in self._pages:
+            self._pages[guard] = UsagePages(guard, scope["app"])
+        scope.setdefault("state", {})
+        await note_key(scope)
+        await self._pages[guard].app(scope, receive, send)
 
     async def serve_form(self, scope: Scope, send: Send) -> Send:
         """Bring the form's notes up to date before it opens; explain a save that is refused."""

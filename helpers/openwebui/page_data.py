@@ -2,72 +2,55 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from helpers.errors import ConfigurationError
 from helpers.ledger.counters import split_names
-from helpers.ledger.grants import (
-    REVOKED,
-    Change,
-    NewGrant,
-    add_grants,
-    find_grant,
-    make_resets,
-    revoke_grant,
-    window_end,
-)
+from helpers.ledger.grants import REVOKED, read_grants
 from helpers.ledger.identities import IdentityMemory
+from helpers.ledger.many_limits import LimitReader, grant_key, read_snapshot_of, read_states
+from helpers.ledger.report_rows import UsageRow, named_rows, sums_row
 from helpers.ledger.reports import (
     Selection,
     Sums,
-    UsageRow,
-    amount_number,
-    grant_key,
-    named_rows,
-    read_grants,
     read_latest,
-    read_snapshot_of,
-    read_states,
     recorded_emails,
     sum_models,
     sum_records,
 )
-from helpers.limits.amounts import NotationMistake, read_count, read_dollars
 from helpers.limits.decisions import LimitState
-from helpers.limits.limit import Limit, Measure, parse_limit
 from helpers.limits.periods import Window, parse_period, quoted_text
 from helpers.limits.policies import Policy, Pool
-from helpers.limits.policy import (
-    AppliedLimit,
-    GroupRef,
-    Subject,
-    choose_policy,
-    find_model_rule,
-    pool_scopes,
-)
+from helpers.limits.policy import AppliedLimit, Subject, find_model_rule
 from helpers.openwebui.accounting import Accounting
-from helpers.openwebui.admission import is_exempt
-from helpers.openwebui.directory import Directory, read_directory
+from helpers.openwebui.directory import Directory, read_directory, read_names
 from helpers.openwebui.languages.en import ENGLISH
-from helpers.openwebui.messages import limit_text
-from helpers.openwebui.valves import AdminValves, read_timezone
+from helpers.openwebui.page_limits import (
+    Json,
+    LimitFinder,
+    LimitWriter,
+    amount_number,
+    iso_instant,
+    iso_second,
+)
+from helpers.openwebui.valves import AdminValves
 from helpers.openwebui.wording import Language
-from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
+from helpers.texts import LONGEST_NAME
 
 MOST_REPLIES = 200
 MOST_GRANTS = 500
 MOST_LISTED_ROWS = 20_000
-LONGEST_REASON = 1_000
-# More than this nobody adds to a limit: a sum of many still fits in 64 bits.
-LARGEST_GRANT = 10**15
-
-Json = dict[str, Any]
+# So many are read and written at once. Were it all of them, Python's collector would go through
+# the whole process for so many new objects, and every chat would stand still meanwhile.
+USERS_AT_ONCE = 100
 
 
 class PageError(Exception):
@@ -91,132 +74,10 @@ class Standing:
     subject: Subject
     name: str
     policy: Policy
+    exempt: bool
     states: tuple[LimitState, ...]
     today: list[Json]
     month: list[Json]
-
-
-@dataclass(frozen=True, slots=True)
-class GrantTarget:
-    """Whose limits are to be changed: a user's own, or a pool's."""
-
-    name: str
-    limits: tuple[AppliedLimit, ...]
-    answer: Json
-
-
-class LimitFinder:
-    """Finds the limits of many users at one instant, each kind of them once."""
-
-    def __init__(self, valves: AdminValves, now: datetime) -> None:
-        self.valves, self.now = valves, now
-        self._policies, self._default = valves.policy_set, valves.default_policy
-        self._windows: dict[int, tuple[Limit, Window]] = {}
-        self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
-
-    def policy_of(self, subject: Subject) -> Policy:
-        """The policy that counts for a user."""
-        return choose_policy(subject, self._policies, self._default, self.valves.multiple_groups)
-
-    def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
-        """A user's own limits, and those of the pools that the user is in."""
-        if is_exempt(self.valves, subject):
-            return []
-        name = "" if policy.kind == "default" else policy.name
-        limits = [
-            AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
-            for limit in policy.limits or ()
-        ]
-        for pool in self._policies.pools:
-            limits += self.limits_of_pool(pool, subject.groups)
-        return limits
-
-    def limits_of_pool(self, pool: Pool, groups: Iterable[GroupRef]) -> list[AppliedLimit]:
-        """A pool's limits, for each group of its that is among these."""
-        limits: list[AppliedLimit] = []
-        for scope in pool_scopes(pool, groups):
-            key = (pool.name, scope)
-            if key not in self._pools:
-                self._pools[key] = tuple(
-                    AppliedLimit(limit, scope, self._window(limit), pool.name)
-                    for limit in pool.limits
-                )
-            limits += self._pools[key]
-        return limits
-
-    def _window(self, limit: Limit) -> Window:
-        # By identity: the limits of a policies text live as long as it does.
-        found = self._windows.get(id(limit))
-        if found is None:
-            window = limit.period.window(self.now, self.valves.calendar_rules)
-            found = self._windows[id(limit)] = (limit, window)
-        return found[1]
-
-
-class LimitWriter:
-    """Writes limits as JSON; what is alike in all of a kind is made once."""
-
-    def __init__(self, language: Language) -> None:
-        self._language = language
-        self._made: dict[int, tuple[Limit, Json]] = {}
-        self._instants: dict[datetime, str] = {}
-
-    def write(self, state: LimitState) -> Json:
-        """One limit; money in dollars."""
-        applied = state.applied
-        limit = applied.limit
-        made = self._made.get(id(limit))
-        if made is None:
-            fixed = {
-                "limit": str(limit),
-                "text": limit_text(limit, self._language),
-                "measure": limit.measure,
-                "period": limit.period.name,
-                "model": limit.model_glob,
-                "source": limit.source,
-            }
-            made = self._made[id(limit)] = (limit, fixed)
-        measure = limit.measure
-        return {
-            **made[1],
-            "scope": applied.policy if applied.is_pool else "user",
-            "policy": applied.policy or "default",
-            "amount": amount_number(measure, state.amount),
-            "granted": amount_number(measure, state.granted),
-            "used": amount_number(measure, state.used),
-            "reserved": amount_number(measure, state.reserved),
-            "remaining": amount_number(measure, state.remaining),
-            "percent": state.percent,
-            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
-        }
-
-    def _instant(self, instant: datetime) -> str:
-        text = self._instants.get(instant)
-        if text is None:
-            text = self._instants[instant] = iso_instant(instant)
-        return text
-
-
-def iso_instant(instant: datetime) -> str:
-    """An instant as ISO 8601 in UTC."""
-    return instant.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def iso_second(second: int) -> str:
-    """A second of the ledger as ISO 8601 in UTC."""
-    return iso_instant(datetime.fromtimestamp(second, UTC))
-
-
-def sums_row(sums: Sums) -> Json:
-    """Sums as JSON has them."""
-    return {
-        "requests": sums.requests,
-        "input_tokens": sums.input_tokens,
-        "output_tokens": sums.output_tokens,
-        "total_tokens": sums.total_tokens,
-        "cost_usd": sums.cost_micros / 1_000_000,
-        "estimated_requests": sums.estimated_requests,
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +112,9 @@ class PageData:
         self.accounting.prepare()
         return self.accounting.read(partial(read_snapshot_of, work=work))
 
-    def recall(self, subject: Subject) -> Subject:
-        """A user with the names in the policies that mean it."""
-        return self.memory.recall(self.valves.policy_set, subject)
+    def finder(self) -> LimitFinder:
+        """What finds the limits of users and pools now."""
+        return LimitFinder(self.valves, self.memory.identities(self.valves.policy_set), self.now)
 
     def find_user(self, key: object) -> tuple[Subject, str]:
         """A user by id or address, and what the user is called.
@@ -265,19 +126,18 @@ class PageData:
             raise PageError(400, "user: the id or the e-mail address of a user")
         directory = self.directory(key)
         # An id is never taken for an address.
-        found = directory.subjects.get(key) or next(iter(directory.subjects.values()), None)
+        found = key if key in directory.people else next(iter(directory.people), None)
         if found is None:
             raise PageError(404, f"There is no user {quoted_text(key)}.")
-        return self.recall(found), directory.names.get(found.user_id, "")
+        return directory.find(found), directory.people[found][2]
 
     # One user
 
     def standing(self, user_id: str) -> Standing:
         """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
-        finder = LimitFinder(self.valves, self.now)
-        policy = finder.policy_of(subject)
-        limits = finder.limits_of(subject, policy)
+        match = self.finder().match(subject)
+        limits = match.limits_of(subject)
         today = self._selection(self._window("day"), subject.user_id)
         month = self._selection(self._window("month"), subject.user_id)
 
@@ -285,7 +145,8 @@ class PageData:
             return Standing(
                 subject,
                 name,
-                policy,
+                match.policy,
+                match.exempt,
                 read_states(connection, limits, self.now),
                 self._models(sum_models(connection, today)),
                 self._models(sum_models(connection, month)),
@@ -314,8 +175,8 @@ class PageData:
             }
 
         return {
-            **self._head(subject, standing.name, standing.policy),
-            "limits": self._limits(standing.states),
+            **head_row(subject, standing.name, standing.policy, standing.exempt),
+            "limits": self.write_limits(standing.states),
             "today": standing.today,
             "month": standing.month,
             **self.read(read),
@@ -331,80 +192,82 @@ class PageData:
 
     # Everybody
 
-    def users(self, near: bool = False) -> list[Json]:
-        """All users with their limits, those near or over one first.
+    def users(
+        self, near: bool = False, write: Callable[[Json, Iterable[str]], Any] | None = None
+    ) -> list[Any]:
+        """All users, those near or over a limit first.
 
         Args:
             near: Only those.
+            write: What is made of each and of the user's limits, as JSON text, as soon as they are
+                read; None: each without the limits, but for the nearest one.
         """
-        directory = self.directory()
-        finder = LimitFinder(self.valves, self.now)
-        asked: list[tuple[Subject, Policy, list[int]]] = []
-        # A pool's limits are the same for all its members.
-        places: dict[int, int] = {}
-        limits: list[AppliedLimit] = []
-        for named in directory.subjects.values():
-            subject = self.recall(named)
-            policy = finder.policy_of(subject)
-            own = []
-            for applied in finder.limits_of(subject, policy):
-                place = places.get(id(applied))
-                if place is None:
-                    place = len(limits)
-                    limits.append(applied)
-                    if applied.is_pool:
-                        places[id(applied)] = place
-                own.append(place)
-            asked.append((subject, policy, own))
-        states = self.read(lambda connection: read_states(connection, limits, self.now))
-        alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(self.language), []
-        written: dict[int, Json] = {}
-        for subject, policy, own in asked:
-            # A pool is nobody's own: it has a row of its own.
-            mine = [place for place in own if not limits[place].is_pool]
-            alarmed = any(alarming[place] for place in mine)
-            if near and not alarmed:
-                continue
-            for place in own:
-                if place not in written:
-                    written[place] = writer.write(states[place])
-            row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
-            row["limits"] = [written[place] for place in own]
-            row["near"] = alarmed
-            row["percent"] = max((written[place]["percent"] for place in mine), default=0)
-            rows.append((-row["percent"] if alarmed else 1, subject.email, row))
-        rows.sort(key=lambda item: item[:2])
-        return [row for _, _, row in rows]
+        directory, finder = self.directory(), self.finder()
 
-    def exempts(self, subject: Subject) -> bool:
-        """Whether a user is recorded but never refused."""
-        return is_exempt(self.valves, subject)
+        def read(connection: Connection) -> list[tuple[int, str, int, Any]]:
+            reader, writer = LimitReader(connection, self.now), LimitWriter(self.language)
+            pools: dict[int, str] = {}  # the same for all members: read and written once
+            found: list[tuple[int, str, int, Any]] = []
+            people = directory.subjects()
+            while some := [(one, finder.match(one)) for one in islice(people, USERS_AT_ONCE)]:
+                shared = {id(one): one for _, match in some for one in match.pools}
+                new = [one for key, one in shared.items() if key not in pools]
+                for applied, state in zip(new, reader.read(new), strict=True):
+                    pools[id(applied)] = writer.write(state)
+                own = [match.own_limits(subject) for subject, match in some]
+                states = iter(reader.read([applied for limits in own for applied in limits]))
+                for (subject, match), limits in zip(some, own, strict=True):
+                    mine = [(state, state.percent) for state in islice(states, len(limits))]
+                    # A pool is nobody's own: it has a row of its own.
+                    alarmed = any(self.is_near(*one) for one in mine)
+                    if near and not alarmed:
+                        continue
+                    name = directory.people[subject.user_id][2]
+                    row = head_row(subject, name, match.policy, match.exempt)
+                    adding = [
+                        (percent, state.applied.limit)
+                        for state, percent in mine
+                        if not state.applied.limit.is_moment
+                    ]
+                    percent, nearest = max(adding, key=itemgetter(0), default=(0, None))
+                    row["near"], row["percent"] = alarmed, percent
+                    row["nearest"] = str(nearest) if alarmed else None
+                    order = (-row["percent"] if alarmed else 1, subject.email, len(found))
+                    if write is None:
+                        found.append((*order, row))
+                        continue
+                    texts = [writer.write(*one) for one in mine]
+                    texts += [pools[id(applied)] for applied in match.pools]
+                    found.append((*order, write(row, texts)))
+            return found
 
-    def is_near(self, state: LimitState) -> bool:
+        return [made for *_, made in sorted(self.read(read))]
+
+    def is_near(self, state: LimitState, percent: int) -> bool:
         """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
-        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        reached = state.exceeded and not state.applied.limit.is_moment
-        return reached or crossed is not None
+        limit = state.applied.limit
+        warned_at = limit.warn_percents[:1] or (self.valves.soft_limit_percent,)
+        return not limit.is_moment and percent >= min(*warned_at, 100)
+
+    def pool_limits(self) -> list[tuple[Pool, list[AppliedLimit]]]:
+        """All pools, each with its limits for each group that it is of."""
+        groups = tuple(self.directory("").groups.values())
+        finder = self.finder()
+        known = finder.match(Subject("", "", "", groups)).groups
+        return [(pool, finder.limits_of_pool(pool, known)) for pool in self.valves.policy_set.pools]
 
     def pools(self) -> list[Json]:
-        """All pools with their limits, one row for each group that a pool is of."""
-        finder = LimitFinder(self.valves, self.now)
-        directory = self.directory()
-        (bearer,) = (self.recall(Subject("", "", "", tuple(directory.groups.values()))),)
-        found = [
-            (pool, finder.limits_of_pool(pool, bearer.groups))
-            for pool in self.valves.policy_set.pools
-        ]
+        """All pools with their limits and grants."""
+        found, second = self.pool_limits(), int(self.now.timestamp())
         limits = [applied for _, own in found for applied in own]
-        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+        scopes = {applied.scope for applied in limits}
 
         def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
             states = read_states(connection, limits, self.now)
             return states, read_grants(connection, scopes, second, MOST_GRANTS)
 
         all_states, grants = self.read(read)
-        states, writer, rows = iter(all_states), LimitWriter(self.language), []
+        states, rows = iter(all_states), []
         for pool, own in found:
             mine = [next(states) for _ in own]
             keys = {grant_key(applied) for applied in own}
@@ -417,9 +280,9 @@ class PageData:
                 {
                     "pool": pool.name,
                     "group": pool.group,
-                    "limits": [writer.write(state) for state in mine],
+                    "limits": self.write_limits(mine),
                     "grants": self._grants(of_pool, {}),
-                    "near": any(self.is_near(state) for state in mine),
+                    "near": any(self.is_near(state, state.percent) for state in mine),
                 }
             )
         return rows
@@ -430,23 +293,23 @@ class PageData:
         Raises:
             PageError: These are too many rows.
         """
-        directory = self.directory() if {"user", "group"} & set(wanted) else None
+        emails, groups = {}, {}
+        if {"user", "group"} & set(wanted):
+            emails, groups = self.read_host(partial(read_names, with_users="user" in wanted))
 
         def read(connection: Connection) -> list[UsageRow]:
-            sums = sum_records(connection, selection, wanted)
+            sums = sum_records(connection, selection, wanted, MOST_LISTED_ROWS)
             if len(sums) > MOST_LISTED_ROWS:
                 raise PageError(
-                    400, f"{len(sums):,} rows are too many: ask for fewer days or dimensions."
+                    400,
+                    f"More than {MOST_LISTED_ROWS:,} rows are too many: "
+                    "ask for fewer days or dimensions.",
                 )
-            emails: dict[str, str] = {}
-            names: dict[str, str] = {}
-            if directory is not None:
-                emails = directory.emails
-                names = {key: group.name for key, group in directory.groups.items()}
             if "user" in wanted:
                 at = wanted.index("user")
-                emails |= recorded_emails(connection, {key[at] for key in sums} - emails.keys())
-            return named_rows(wanted, sums, emails, names)
+                gone = {key[at] for key in sums} - emails.keys()
+                return named_rows(wanted, sums, emails | recorded_emails(connection, gone), groups)
+            return named_rows(wanted, sums, emails, groups)
 
         rows: list[UsageRow] = self.read(read)
         return rows
@@ -474,142 +337,12 @@ class PageData:
             "soft_limit_percent": self.valves.soft_limit_percent,
         }
 
-    # Grants
-
-    def grant_target(self, body: Mapping[str, Any]) -> GrantTarget:
-        """The user or the pool that a request names, with the limits of its own.
-
-        Raises:
-            PageError: It names none, or both.
-        """
-        user, pool = body.get("user"), body.get("pool")
-        finder = LimitFinder(self.valves, self.now)
-        if (user is None) == (pool is None):
-            raise PageError(400, 'either "user" (an id or an e-mail address) or "pool"')
-        if user is not None:
-            subject, _ = self.find_user(user)
-            policy = finder.policy_of(subject)
-            own = [one for one in finder.limits_of(subject, policy) if not one.is_pool]
-            name = subject.email or subject.user_id
-            answer: Json = {"user": name, "user_id": subject.user_id}
-        else:
-            pools = {one.name: one for one in self.valves.policy_set.pools}
-            if not isinstance(pool, str) or pool not in pools:
-                known = ", ".join(pools) or "there are none"
-                given = quoted_text(pool) if isinstance(pool, str) else "pool"
-                raise PageError(404, f"There is no pool {given}. Pools: {known}.")
-            groups = tuple(self.directory().groups.values())
-            own = finder.limits_of_pool(
-                pools[pool], self.recall(Subject("", "", "", groups)).groups
-            )
-            name, answer = f"pool {pool}", {"pool": pool}
-        return GrantTarget(name, tuple(own), answer)
-
-    def grant(self, body: Mapping[str, Any], by: str) -> Json:
-        """Add to a limit until its window ends.
-
-        Raises:
-            PageError: The request can't be understood, or there is no such limit.
-        """
-        wanted = read_limit_text(body.get("limit"))
-        amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
-        target = self.grant_target(body)
-        limits = matching(target, wanted, body.get("limit"))
-        grants = [NewGrant(applied, amount, window_end(applied, self.now)) for applied in limits]
-        change = self._change(limits, lambda _: grants, by, reason)
-        first = grants[0]
-        return {
-            "id": first.id,
-            "ids": [one.id for one in grants],
-            "kind": "grant",
-            **target.answer,
-            "limit": str(first.applied.limit),
-            "amount": amount_number(wanted.measure, amount),
-            "reason": reason,
-            "granted_by": by,
-            "created_at": iso_instant(self.now),
-            "expires_at": iso_second(first.expires_at),
-            "limits": self._limits(change.after),
-        }
-
-    def reset(self, body: Mapping[str, Any], by: str) -> Json:
-        """Start limits anew by grants of what was used.
-
-        Raises:
-            PageError: The request can't be understood, or there is no such limit.
-        """
-        reason, target = read_reason(body), self.grant_target(body)
-        texts = body.get("limits")
-        if isinstance(texts, str):
-            texts = [] if texts.strip().lower() == "all" else [texts]
-        if texts is not None and (not isinstance(texts, list) or len(texts) > 100):
-            raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
-        named = [
-            applied
-            for text in texts or ()
-            for applied in matching(target, read_limit_text(text), text)
-        ]
-        adding = tuple(one for one in target.limits if not one.limit.is_moment)
-        limits = tuple(dict.fromkeys(named)) or adding
-        if not limits:
-            raise PageError(400, f"{target.name} has no limit.")
-        make = partial(make_resets, limits=limits, now=self.now)
-        change = self._change(limits, make, by, reason)
-        return {
-            "kind": "reset",
-            **target.answer,
-            "ids": [one.id for one in change.grants],
-            "reason": reason,
-            "granted_by": by,
-            "created_at": iso_instant(self.now),
-            "limits": self._limits(change.after),
-        }
-
-    def revoke(self, key: str, reason: str, by: str) -> Json:
-        """Take a grant back.
-
-        Raises:
-            PageError: There is none that still holds.
-        """
-        missing = PageError(404, "There is no such grant, or it holds no more.")
-        if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
-            raise missing
-        self.accounting.prepare()
-        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
-        if row is None:
-            raise missing
-        revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
-        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
-            raise missing
-        return {"id": key, "revoked": True}
-
-    def _change(
-        self,
-        limits: Sequence[AppliedLimit],
-        make: Callable[[Connection], Sequence[NewGrant]],
-        by: str,
-        reason: str,
-    ) -> Change:
-        work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
-        return self.accounting.change(work, {applied.scope for applied in limits})
-
     # Rows
 
-    def _head(self, subject: Subject, name: str, policy: Policy) -> Json:
-        exempt = is_exempt(self.valves, subject)
-        return {
-            "user_id": subject.user_id,
-            "email": subject.email,
-            "name": name,
-            "role": subject.role,
-            "groups": [group.name for group in subject.groups],
-            "policy": policy.name,
-            "exempt": exempt,
-        }
-
-    def _limits(self, states: Iterable[LimitState]) -> list[Json]:
+    def write_limits(self, states: Iterable[LimitState]) -> list[Json]:
+        """Limits as JSON has them."""
         writer = LimitWriter(self.language)
-        return [writer.write(state) for state in states]
+        return [json.loads(writer.write(state)) for state in states]
 
     def _window(self, period: str) -> Window:
         return parse_period(period).window(self.now, self.valves.calendar_rules)
@@ -678,83 +411,14 @@ class PageData:
         ]
 
 
-def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
-    """The limits of a user or a pool that count what is wanted.
-
-    Raises:
-        PageError: There is none; it lists those that there are.
-    """
-    found = tuple(
-        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
-    )
-    if not found:
-        known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
-        raise PageError(
-            400,
-            f"limit: {quoted_text(str(text))} counts what no limit of {target.name} counts; "
-            f"its limits: {known or 'none'}",
-        )
-    return found
-
-
-def read_limit_text(value: object) -> Limit:
-    """A limit in its notation, as a request names it.
-
-    Raises:
-        PageError: It isn't one.
-    """
-    if not isinstance(value, str) or len(value) > LONGEST_NAME:
-        raise PageError(400, 'limit: a limit as the policies have it, such as "50k tokens/day"')
-    try:
-        return parse_limit(value, "limit")
-    except ConfigurationError as error:
-        raise PageError(400, str(error)) from None
-
-
-def read_amount(value: object, measure: Measure) -> int:
-    """An amount to add, as the ledger counts it; money comes in dollars.
-
-    Raises:
-        PageError: It isn't a positive number of a sensible size.
-    """
-    money = measure == "cost"
-    allowed = PageError(
-        400, f'amount: a number above 0{" of dollars" if money else ""}, such as 10 or "10k"'
-    )
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise allowed
-    # Python refuses to write out really long numbers.
-    if isinstance(value, int) and not 0 < value <= LARGEST_GRANT:
-        raise allowed
-    text = str(value).strip()
-    if not text or len(text) > 40:
-        raise allowed
-    try:
-        if money:
-            amount = read_dollars(text.removeprefix("$"))
-        elif isinstance(value, float):
-            amount = int(value) if value.is_integer() else 0
-        else:
-            amount = read_count(text, "token")
-    except (NotationMistake, ValueError, OverflowError):
-        raise allowed from None
-    if not 0 < amount <= LARGEST_GRANT:
-        raise allowed
-    return amount
-
-
-def read_reason(body: Mapping[str, Any]) -> str:
-    """Why, as it is stored.
-
-    Raises:
-        PageError: It isn't a text, or too long.
-    """
-    reason = body.get("reason", "")
-    if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
-        raise PageError(400, f"reason: a text of at most {LONGEST_REASON:,} characters")
-    return clean_text(reason, LONGEST_REASON).strip()
-
-
-def read_zone_of(valves: AdminValves) -> Any:
-    """The time zone whose days a report means."""
-    return read_timezone(valves.timezone)
+def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
+    """Who a user is, and by which policy."""
+    return {
+        "user_id": subject.user_id,
+        "email": subject.email,
+        "name": name,
+        "role": subject.role,
+        "groups": [group.name for group in subject.groups],
+        "policy": policy.name,
+        "exempt": exempt,
+    }

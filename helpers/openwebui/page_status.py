@@ -7,7 +7,8 @@ import sys
 
 from helpers.openwebui.host import host_version
 from helpers.openwebui.host_versions import HOST_INTERNALS, OLDEST_HOST_VERSION
-from helpers.openwebui.page_data import Json, PageData
+from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_limits import Json
 
 SERVER_MODULE = "open_webui.main"
 # The pasted file's own first lines, where Open WebUI has read them.

@@ -6,32 +6,30 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
 from helpers.errors import ConfigurationError, LedgerDataError, LedgerError
-from helpers.ledger.reports import (
-    Selection,
-    as_csv,
-    as_json,
-    read_dimensions,
-    read_instant,
-)
-from helpers.limits.policy_tables import PoliciesError
+from helpers.ledger.report_rows import as_csv, as_json
+from helpers.ledger.reports import Selection, read_dimensions, read_instant
+from helpers.limits.policies_text import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_assets import render_page
-from helpers.openwebui.page_data import Json, PageData, PageError, read_reason, read_zone_of
+from helpers.openwebui.page_data import PageData, PageError
+from helpers.openwebui.page_grants import make_grant, make_reset, take_back
+from helpers.openwebui.page_limits import PAGE_JSON, Json
 from helpers.openwebui.page_status import host_status
+from helpers.openwebui.passthrough_guard import PassthroughGuard
 from helpers.openwebui.policy_editor import (
     MOST_DAYS,
     check_policies,
@@ -42,6 +40,7 @@ from helpers.openwebui.policy_editor import (
     simulate_policies,
     store_policies,
 )
+from helpers.openwebui.valves import AdminValves
 
 PAGE_PATH = "/usage-limits"
 # A policies text of hundreds of thousands of characters, and nothing near a denial of service.
@@ -65,15 +64,6 @@ PAGE_HEADERS = {
 NOT_FOUND = "Not Found"
 
 
-class PageGuard(Protocol):
-    """What the pages need of whoever guards a filter's paths."""
-
-    function_id: str
-    ledger_of: Callable[[Any], Any]
-
-    async def switch(self, *, now: bool = False) -> Any: ...
-
-
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """One question, as its handler gets it.
@@ -87,7 +77,7 @@ class PageRequest:
         everywhere: Whether the filter is on for all models.
     """
 
-    guard: PageGuard
+    guard: PassthroughGuard
     data: PageData
     user: Any
     parameters: MutableMapping[str, str]
@@ -121,7 +111,14 @@ def answer_me(asked: PageRequest) -> object:
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
-    return asked.data.users(near=read_flag(asked.parameters.get("near")))
+    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
+    text = f"[{','.join(texts)}]"
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def user_text(row: Json, limits: Iterable[str]) -> str:
+    """A user with limits that are written already."""
+    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
 
 
 def answer_user(asked: PageRequest) -> object:
@@ -141,7 +138,7 @@ def answer_overview(asked: PageRequest) -> object:
 
 def answer_report(asked: PageRequest) -> object:
     """Sums by any dimensions, as JSON or CSV."""
-    parameters, zone = asked.parameters, read_zone_of(asked.data.valves)
+    parameters, zone = asked.parameters, asked.data.valves.calendar_rules.timezone
     wanted = read_dimensions(parameters.get("by") or "user")
     kind = parameters.get("format") or "json"
     if kind not in ("json", "csv"):
@@ -161,17 +158,17 @@ def answer_report(asked: PageRequest) -> object:
 
 def answer_grant(asked: PageRequest) -> object:
     """A grant that was made."""
-    return asked.data.grant(asked.body, asked.actor)
+    return make_grant(asked.data, asked.body, asked.actor)
 
 
 def answer_revoke(asked: PageRequest) -> object:
     """A grant that was taken back."""
-    return asked.data.revoke(asked.parameters["key"], read_reason(asked.body), asked.actor)
+    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
 
 
 def answer_reset(asked: PageRequest) -> object:
     """Limits that begin anew."""
-    return asked.data.reset(asked.body, asked.actor)
+    return make_reset(asked.data, asked.body, asked.actor)
 
 
 def answer_check(asked: PageRequest) -> object:
@@ -191,7 +188,7 @@ def answer_policies(asked: PageRequest) -> object:
 
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
-    zone = read_zone_of(asked.data.valves)
+    zone = asked.data.valves.calendar_rules.timezone
     since = read_instant(asked.parameters.get("since") or None, "since", zone)
     oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
     default = int((asked.data.now - timedelta(days=7)).timestamp())
@@ -272,7 +269,7 @@ def as_answer(value: object) -> Response:
     """An answer as it is sent."""
     if isinstance(value, Response):
         return value
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = PAGE_JSON.encode(value)
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
 
 
@@ -285,7 +282,7 @@ def error_answer(error: Exception) -> Response:
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.mistakes
+                for one in error.errors
             ]
             answer = as_answer({"errors": errors})
             answer.status_code = 400
@@ -312,7 +309,7 @@ class UsagePages:
         app: Open WebUI's, whose sign-in counts.
     """
 
-    def __init__(self, guard: PageGuard, app: Any) -> None:
+    def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
         self._waiting = 0
@@ -387,9 +384,10 @@ class UsagePages:
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         switch = await self._guard.switch()
-        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
+        valves = switch.valves or AdminValves()
+        accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
-        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
         return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:

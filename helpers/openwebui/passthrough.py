@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from pydantic import TypeAdapter, ValidationError
 
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.messages import TOO_MANY_IMAGES_SENTENCE
 from helpers.openwebui.refusals import ErrorForm, PassthroughError, Refusal
 from helpers.openwebui.replies import Reply, count_choices
@@ -253,8 +253,8 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if status is not None and status >= 400:
         return None
     if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+        return make_charge(Usage(), reply.rule)
     if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
     return reply.unseen_charge()

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from helpers.logs import log
 from helpers.openwebui.answers import ChatAnswer, limit_headers, refusal_messages, send_own
-from helpers.openwebui.callers import CallerGate, note_key
+from helpers.openwebui.callers import CallerGate
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import (
     AsgiApp,
@@ -31,7 +31,6 @@ from helpers.openwebui.http_requests import (
 from helpers.openwebui.messages import BACKGROUND_SENTENCE, BLOCKED_SENTENCE, FAULT_SENTENCE
 from helpers.openwebui.metered_calls import MeteredCall
 from helpers.openwebui.model_calls import unasked_name
-from helpers.openwebui.pages import UsagePages
 from helpers.openwebui.passthrough import (
     CHAT_PATH,
     Passthrough,
@@ -90,18 +89,9 @@ class PassthroughGuard:
         self.ledger_of = ledger_of
         self.notes = FormNotes(ledger_of)
         self._unasked = unasked
-        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
-
-    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request at the pages' paths."""
-        if self._pages is None:
-            self._pages = UsagePages(self, scope["app"])
-        scope.setdefault("state", {})
-        await note_key(scope)
-        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib import import_module
 from threading import Lock
 from typing import Any
@@ -20,20 +20,17 @@ from helpers.ledger.identities import HostNames, Identities, identify, named_in,
 from helpers.ledger.policy_versions import keep_version, read_versions
 from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
-from helpers.limits.policies import ModelRule, Policy, PolicySet, fold_name
+from helpers.limits.policies import ModelRule, PolicySet
+from helpers.limits.policies_text import PoliciesError, table_header
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,
-    Subject,
-    choose_policy,
     find_model_rule,
-    scoped_limits,
 )
-from helpers.limits.policy_tables import PoliciesError, table_header
-from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import list_model_ids
-from helpers.openwebui.page_data import Json, PageData, PageError, iso_second
+from helpers.openwebui.page_data import PageData, PageError
+from helpers.openwebui.page_limits import Json, LimitFinder, iso_second
 from helpers.openwebui.simulation import (
     Replay,
     SimulationResult,
@@ -55,7 +52,7 @@ def read_policies_text(body: Json) -> str:
 
     Raises:
         PageError: There is none, or one of a length that nobody writes.
-        PoliciesError: It has mistakes.
+        PoliciesError: It has errors.
     """
     text = body.get("policies")
     if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
@@ -67,7 +64,7 @@ def read_policies_text(body: Json) -> str:
 
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
-    """The mistakes in a text, each with its line where that can be told."""
+    """The errors in a text, each with its line where that can be told."""
     lines = text.split("\n")
     return [
         {
@@ -76,23 +73,23 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
             "allowed": one.allowed,
             "line": line_of(one, lines),
         }
-        for one in error.mistakes
+        for one in error.errors
     ]
 
 
-def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a mistake is about, from 1; None where it can't be told."""
-    if found := re.search(r"line (\d+)", mistake.where):
+def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a error is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
-    header = re.match(r"\[.*\]", mistake.where)
+    header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
     wanted = header_path(header[0])
     at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
     if wanted is None or at is None:
         return None
-    key = mistake.where[header.end() :].strip()
-    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    key = error.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", error.given)
     for number in range(at + 1, len(lines)):
         if header_path(lines[number]) is not None:
             break
@@ -147,15 +144,16 @@ def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
     valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    # An exempt administrator is meant all the same.
+    everyone = valves.model_copy(update={"exempt_admins": False})
+    finder = LimitFinder(everyone, identities, data.now)
     users: defaultdict[tuple[str, str], int] = defaultdict(int)
     pools: defaultdict[str, int] = defaultdict(int)
-    for named in directory.subjects.values():
-        subject = identities.recall(named)
-        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-        users[policy.kind, policy.name] += 1
-        for pool in policies.pools:
-            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
-                pools[pool.name] += 1
+    for subject in directory.subjects():
+        match = finder.match(subject)
+        users[match.policy.kind, match.policy.name] += 1
+        for name in {applied.policy for applied in match.pools}:
+            pools[name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
@@ -166,11 +164,6 @@ def explain_policies(data: PageData, text: str) -> Json:
         "unmatched": unmatched,
         "notices": list(identities.notices),
     }
-
-
-def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
-    """All names in the policies that mean one of these groups."""
-    return {key for group in groups for key in group.all_keys}
 
 
 def meant_by(identities: Identities, kind: str, key: str) -> bool:
@@ -247,19 +240,16 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     valves, directory = with_policies(data.valves, text), data.directory()
     identities = identities_of(data, policies, directory)
 
-    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+    # Limits have the windows of now here, which the replay doesn't look at.
+    finder = LimitFinder(valves, identities, data.now)
+
+    def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
         # The groups of that time; the role of now, as it isn't on record.
         groups = tuple(
             directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
         )
-        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
-        subject = identities.recall(replace(known, groups=groups))
-        if is_exempt(valves, subject):
-            return ()
-        policy: Policy = choose_policy(
-            subject, policies, valves.default_policy, valves.multiple_groups
-        )
-        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+        subject = replace(directory.find(user_id), groups=groups)
+        return finder.match(subject).limits_of(subject)
 
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
+from helpers.errors import LedgerError
 from helpers.ledger.records import Reservation
 from helpers.limits.decisions import Amounts, Decision, LimitState
 from helpers.limits.limit import Measure
@@ -21,7 +22,7 @@ from helpers.metering.charges import (
     tightest_limit,
     weigh_tokens,
 )
-from helpers.metering.usage import MeteredUsage, ReplyMeter, added_usage
+from helpers.metering.usage import ReplyMeter, Usage
 from helpers.openwebui.messages import Reader
 from helpers.texts import LONGEST_NAME, clean_text
 
@@ -49,6 +50,9 @@ UNBOUNDED = 2**62
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
 OPTION_KEYS = ("num_predict", "max_tokens")
+
+# What Open WebUI gives the hooks to show something on the chat page.
+Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def positive_number(value: object) -> int | None:
@@ -104,18 +108,6 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
         body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
-class ReplyKeeper(Protocol):
-    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
-
-    def forget(self, reply: Reply) -> None: ...
-
-    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
-
-    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
-
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
-
-
 @dataclass(slots=True, eq=False)
 class Reply:
     """What is known of one reply while it runs.
@@ -124,7 +116,8 @@ class Reply:
     clients can only send JSON, none of them can make one up.
     """
 
-    keeper: ReplyKeeper
+    # Its Accounting; of another paste's class where the filter was replaced while it is running.
+    keeper: Any
     reservation: Reservation
     limits: tuple[AppliedLimit, ...]
     rule: ModelRule
@@ -136,6 +129,7 @@ class Reply:
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
     stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    needs_ledger: bool = False  # whether that goes for an outage of the ledger, too
     expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
@@ -156,7 +150,8 @@ class Reply:
     writes_since: float | None = None  # by `time.monotonic`
     refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
     stopped: bool = False
-    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
+    emitter: Emitter | None = None  # of the chat page's, to say why it was stopped
+    unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -202,7 +197,7 @@ class Reply:
             self.output_tokens = min(wanted, most)
             self.output_cap = most if most < wanted else None
 
-    def prompt_with(self, seen: MeteredUsage) -> int:
+    def prompt_with(self, seen: Usage) -> int:
         """The prompt tokens of all rounds so far, with the one that was announced last."""
         return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
 
@@ -212,7 +207,7 @@ class Reply:
         speed = produced / max(seconds, 1.0)
         return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
 
-    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+    def hold_more(self, seen: Usage, held: int, block: int, decision: Decision) -> Charge:
         """Hold a block more, or what the limits leave of it; a transaction may do so twice.
 
         Args:
@@ -276,7 +271,8 @@ class Reply:
         Returns:
             The size of its stream at which to ask again; None where it has to end.
         """
-        return await self.keeper.keep_up(self, size, step)
+        following: int | None = await self.keeper.keep_up(self, size, step)
+        return following
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -342,7 +338,7 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def reserved_charge(self, seen: Usage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
@@ -354,11 +350,11 @@ class Reply:
             return estimate
         return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def estimated_charge(self, seen: Usage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
         seen = seen or self.meter.total()
         return make_charge(
-            MeteredUsage(
+            Usage(
                 input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
@@ -371,9 +367,7 @@ class Reply:
     def unseen_charge(self) -> Charge:
         """What a call is charged for of which nothing was seen: an ordinary reply at most."""
         output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
-        return make_charge(
-            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
-        )
+        return make_charge(Usage(self.prompt_tokens, output_tokens, estimated=True), self.rule)
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
@@ -393,10 +387,23 @@ class Reply:
             metered = self.meter.total(usage, text)
             awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
             if awaited:  # stopped while a round of tools had gone to the model
-                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+                metered += Usage(awaited, estimated=True)
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model else None
+
+
+def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
+    """The reply that was admitted with this metadata."""
+    reply = metadata.get(METADATA_KEY) if metadata else None
+    # Not isinstance: the file may have been pasted anew while the reply was running. What came
+    # from a client would be made of JSON's types.
+    return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by 0.1.0, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from helpers.ledger.counters import split_names
+from helpers.ledger.counters import NO_END, split_names
 from helpers.limits.decisions import Amounts, Decision, LimitState
 from helpers.limits.limit import Limit
 from helpers.limits.periods import CalendarRules, Period, Window
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import AppliedLimit
 from helpers.metering.charges import make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 
 # More records than this aren't replayed at once.
 MOST_REPLAYED = 3_000_000
@@ -26,7 +26,7 @@ RECORDS_PER_TURN = 500
 MOST_REFUSALS = 10_000
 MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
 
-FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+FindLimits = Callable[[str, str], Sequence[AppliedLimit]]
 
 
 @dataclass(slots=True)
@@ -78,14 +78,16 @@ class Gauge:
                 heapq.heappop(self.running)
 
     def add(self, at: int, end: int, value: int) -> None:
-        """Count a reply that was admitted at the second `at` and ended at `end`."""
-        if self.clock is None and not self.seconds:
-            if self.applied.limit.is_at_once and end > at:
-                heapq.heappush(self.running, end)
-        elif value:
-            self.used += value
-            if self.seconds:
+        """Count a reply that was admitted at the second `at` and ended at `end`.
+
+        A calendar period's is only added to `used`.
+        """
+        if self.seconds:
+            if value:
+                self.used += value
                 self.entries.append((at, value))
+        elif self.applied.limit.is_at_once and end > at:
+            heapq.heappush(self.running, end)
 
     def state(self, at: int) -> LimitState:
         """Where the limit stands."""
@@ -102,6 +104,13 @@ class ReplayPlan:
     decided: bool  # whether such a request can be refused
     rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
     has_moments: bool
+
+    def refusing(self, at: int, input_tokens: int) -> LimitState | None:
+        """The limit that refuses a request at the second `at`, by the engine's own decision."""
+        decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
+        if self.has_moments:
+            decision = decision.with_request(Amounts(0, input_tokens))
+        return decision.refusing
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +189,7 @@ class Replay:
     its admission with what it cost in the end.
 
     Args:
-        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_limits: The limits of a user, by id and the record's groups.
         find_rules: The model's rule in the text, and the one that its records were charged by.
         rules: Where calendar periods begin.
         tasks_counted: Whether tasks count toward limits.
@@ -201,54 +210,61 @@ class Replay:
         self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
-        """Replay records; those before `since` are only counted."""
-        result = SimulationResult()
+        """Replay records, as `read_replayed` has them; those before `since` are only counted.
+
+        It is one loop, without calls where nothing happens: a million times takes seconds.
+        """
+        result, plans, next_turn = SimulationResult(), self._plans, 0
         for done, row in enumerate(rows, 1):
             if done % RECORDS_PER_TURN == 0:
                 time.sleep(0)  # the chats' turn
                 if done > MOST_REPLAYED:
                     result.cut_off = True
                     break
-            self._replay(row, since, result)
+            at, user_id, group_ids, names, source = row[:5]
+            if at >= next_turn:
+                next_turn = self._turn_clocks(at)
+            key = (user_id, group_ids, names, source)
+            plan = plans.get(key)
+            if plan is None:
+                plan = plans[key] = self._make_plan(key, at)
+                next_turn = self._turn_clocks(at)
+            state, ended_at, requests, input_tokens, output_tokens, cost = row[5:11]
+            if state == "released":
+                requests = input_tokens = output_tokens = cost = 0
+            elif plan.rule is not None:
+                counted = recounted(row, plan.rule)
+                requests, input_tokens = counted.requests, counted.input_tokens
+                output_tokens, cost = counted.output_tokens, counted.cost_micros
+            suspicious = plan.has_moments
+            for gauge in plan.gauges:
+                if gauge.clock is None or gauge.start != gauge.clock.start:
+                    gauge.move(at)
+                # Nobody needs a decision about limits of which none is reached.
+                if gauge.used >= gauge.amount:
+                    suspicious = True
+            if at >= since and plan.decided:
+                result.requests += 1
+                refusing = plan.refusing(at, input_tokens) if suspicious else None
+                if refusing is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    continue
+            values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+            for gauge in plan.gauges:
+                value = values[gauge.measure]
+                if gauge.clock is None:
+                    gauge.add(at, ended_at or at, value)
+                else:
+                    gauge.used += value
         return result
 
-    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
-        at, user_id, group_ids, names, source = row[:5]
+    def _turn_clocks(self, at: int) -> int:
+        """Go on to the windows around the second `at`; returns when the next one begins."""
         for clock in self._clocks.values():
             if at >= clock.end:
                 clock.advance(at)
-        key = (user_id, group_ids, names, source)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = self._make_plan(key, at)
-        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
-        if state == "released":
-            requests = input_tokens = output_tokens = cost = 0
-        elif plan.rule is not None:
-            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
-            counted = make_charge(tokens, plan.rule).counted
-            requests, input_tokens = counted.requests, counted.input_tokens
-            output_tokens, cost = counted.output_tokens, counted.cost_micros
-        suspicious = plan.has_moments
-        for gauge in plan.gauges:
-            if gauge.clock is None or gauge.start != gauge.clock.start:
-                gauge.move(at)
-            # Nobody needs a decision about limits of which none is reached.
-            suspicious = suspicious or gauge.used >= gauge.amount
-        if at >= since and plan.decided:
-            result.requests += 1
-            if suspicious:
-                states = tuple(gauge.state(at) for gauge in plan.gauges)
-                decision = Decision(states)
-                if plan.has_moments:
-                    decision = decision.with_request(Amounts(0, input_tokens))
-                if (refusing := decision.refusing) is not None:
-                    tokens = input_tokens + output_tokens
-                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
-                    return
-        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
-        for gauge in plan.gauges:
-            gauge.add(at, end or at, values[gauge.measure])
+        return min((clock.end for clock in self._clocks.values()), default=NO_END)
 
     def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
         user_id, group_ids, names, source = key
@@ -261,7 +277,7 @@ class Replay:
             return ReplayPlan((), False, None, False)
         limits = self._limits.get((user_id, group_ids))
         if limits is None:
-            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            limits = self._find_limits(user_id, group_ids)
             self._limits[user_id, group_ids] = limits
         gauges = tuple(
             self._gauge(applied, at)
@@ -293,6 +309,13 @@ class Replay:
             clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
             clock.advance(at)
         return clock
+
+
+def recounted(row: Any, rule: ModelRule) -> Amounts:
+    """What a record counts by another rule."""
+    cost, input_tokens, output_tokens, cached, estimated = row[10:15]
+    usage = Usage(input_tokens, output_tokens, cached, cost, bool(estimated))
+    return make_charge(usage, rule).counted
 
 
 def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, ModuleType
-from typing import Any, Protocol
+from typing import Any
 from weakref import ref
 
 # Every paste is a module of its own. They find each other where all modules are.
@@ -18,16 +18,12 @@ KEEPERS_MODULE = "usage_limits_keepers"
 STOP_WAIT_SECONDS = 2.0
 
 
-class Stoppable(Protocol):
-    """Who holds replies, threads and connections."""
+def replace_keepers(newest: Any) -> None:
+    """Tell all older ones that another has taken over, and see that each of them stops well.
 
-    def retire(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-def replace_keepers(newest: Stoppable) -> None:
-    """Tell all older ones that another has taken over, and see that each of them stops well."""
+    They hold replies, threads and connections, and have `retire` and `stop`. Each is of the class
+    of its own paste.
+    """
     shared: Any = sys.modules.get(KEEPERS_MODULE)
     if shared is None:
         shared = sys.modules[KEEPERS_MODULE] = ModuleType(KEEPERS_MODULE)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from helpers.limits.decisions import LimitState
+from helpers.logs import log
+from helpers.openwebui.chat_events import emit
+from helpers.openwebui.host import save_answer
+from helpers.openwebui.ledgers import Ledgers
 from helpers.openwebui.messages import (
     Reader,
     clean_name,
@@ -20,7 +26,10 @@ from helpers.openwebui.messages import (
     plain_quantity,
     policy_shown,
 )
-from helpers.openwebui.page_data import Json, PageData
+from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_limits import Json
+from helpers.openwebui.replies import Emitter
+from helpers.openwebui.valves import AdminValves
 from helpers.openwebui.wording import Language
 
 COMMAND = "/usage"
@@ -58,6 +67,36 @@ def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbe
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+async def answer_usage(
+    valves: AdminValves,
+    ledgers: Ledgers,
+    user_id: str,
+    metadata: Mapping[str, Any],
+    reader: Reader,
+    with_link: bool,
+    emitter: Emitter,
+) -> None:
+    """Answer the command in a chat, and end the request as its user's stop button would.
+
+    Raises:
+        CancelledError: It is answered.
+    """
+    try:
+        data = PageData(valves, *ledgers.of(valves), datetime.now(UTC))
+        text = await asyncio.to_thread(usage_markdown, data, user_id, reader, with_link)
+    except Exception:
+        log.exception("Usage limits: the use of user %s can't be shown", user_id)
+        text = finish_sentence(reader.language.ledger_error, reader.language)
+    try:
+        await emit(emitter, {"type": "replace", "data": {"content": text}})
+        done = {"done": True, "content": text}
+        await emit(emitter, {"type": "chat:completion", "data": done})
+        await save_answer(metadata, text)
+    except Exception:
+        log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+    raise asyncio.CancelledError
+
+
 def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
     """What a user reads in answer to the command; blocks.
 
@@ -72,9 +111,8 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     """
     standing, language = data.standing(user_id), reader.language
     words = language.page_words()
-    exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
-    if exempt:
+    if standing.exempt:
         parts.append(words["exempt"])
         parts += near_parts(data, reader, words)
     elif standing.states:
@@ -138,9 +176,8 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
     """For an administrator: who is near or over a limit now."""
     rows = [
-        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
         for row in data.users(near=True)[:MOST_NEAR]
-        for limit in row["limits"][:1]
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -32,7 +33,9 @@ from helpers.limits.periods import (
     load_timezone,
     parse_period,
 )
-from helpers.limits.policies import Policy, PolicySet, Pool, parse_policies
+from helpers.limits.policies import Policy, PolicySet, Pool
+from helpers.limits.policies_text import parse_policies
+from helpers.limits.policy import Subject
 from helpers.logs import log
 from helpers.openwebui.http_requests import accepted_languages
 from helpers.openwebui.languages.catalog import choose_language
@@ -80,85 +83,47 @@ For a member of several groups, the one with the lowest `priority = N` takes pre
 table means, and can replay the last days against it."""
 
 
-class RefusalMemory(BaseModel):
-    """Valves that remember why they were refused, since Open WebUI's own toast hides it.
+@dataclass(slots=True)
+class FormTexts:
+    """What the valves form shows above its fields when it opens next.
 
-    The reason goes to the server log, and into the field's description when the form opens
-    next. It is forgotten once other valves have been accepted.
+    Args:
+        refused: Why a field was refused, until other valves have been accepted.
+        unsaved: Why one was refused when the valves were to be stored.
+        notes: What else there is to say about one.
+        accepted: The valves that were accepted last.
+    """
+
+    refused: dict[str, str] = field(default_factory=dict)
+    unsaved: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    accepted: Any = None
+
+    def note(self, name: str, text: str) -> None:
+        """Show a text above a field; "" for none."""
+        self.notes[name] = text
+        if not text:
+            del self.notes[name]
+
+    def refuse(self, name: str, reason: str) -> str:
+        """The text above a field that was refused now, which also goes to the log, once."""
+        if not self.refused.get(name, "").endswith(reason):
+            log.error("Usage limits: valve %s was refused: %s", name, reason)
+        return f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
+
+
+# Open WebUI makes its valves anew for every request, so that they can't remember anything.
+FORM_TEXTS = FormTexts()
+
+
+class AdminValves(BaseModel):
+    """What the administrator sets.
+
+    Open WebUI's own toast hides why valves were refused: the reason goes to the server log and
+    into the form.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
-
-    refusals: ClassVar[dict[str, str]] = {}
-    notes: ClassVar[dict[str, str]] = {}
-    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
-    accepted: ClassVar[dict[str, Any]] = {}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        """Note a refusal by field; drop the note when the valves change for good."""
-        if isinstance(data, dict):
-            # The form posts an emptied number field as "": that means its default.
-            data = {
-                name: value
-                for name, value in data.items()
-                if value != "" or cls.is_text_field(name)
-            }
-        try:
-            valves = handler(data)
-        except ValidationError as error:
-            cls.note_refusal(error)
-            raise
-        if cls.refusals and data != cls.accepted:
-            cls.refusals.clear()
-        if not cls.refusals:
-            cls.accepted.clear()
-            cls.accepted.update(data if isinstance(data, dict) else {})
-        return valves
-
-    @classmethod
-    def is_text_field(cls, name: str) -> bool:
-        """Whether a field is free text, for which "" is a value of its own."""
-        return name in cls.model_fields and cls.model_fields[name].annotation is str
-
-    @classmethod
-    def note_refusal(cls, error: ValidationError) -> None:
-        """Log each reason once and keep it for the form."""
-        for problem in error.errors(include_url=False, include_context=False, include_input=False):
-            field = str(problem["loc"][0]) if problem["loc"] else "valves"
-            reason = problem["msg"].removeprefix("Value error, ")
-            if not cls.refusals.get(field, "").endswith(reason):
-                log.error("Usage limits: valve %s was refused: %s", field, reason)
-            cls.refusals[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (cls.notes, cls.refusals | cls.unsaved):
-            for name, text in list(above.items()):
-                described = schema.get("properties", {}).get(name)
-                if described is not None:
-                    described["description"] = f"{text}\n\n{described.get('description', '')}"
-        return schema
-
-    @classmethod
-    def note(cls, name: str, text: str) -> None:
-        """Show a text above a field's description when the form opens next; "" for none."""
-        cls.notes[name] = text
-        if not text:
-            del cls.notes[name]
-
-
-class AdminValves(RefusalMemory):
-    """What the administrator sets."""
-
-    refusals: ClassVar[dict[str, str]] = {}
-    notes: ClassVar[dict[str, str]] = {}
-    unsaved: ClassVar[dict[str, str]] = {}
-    accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
         default=0,
@@ -276,6 +241,53 @@ class AdminValves(RefusalMemory):
         json_schema_extra={"input": {"type": "password"}},
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        """Note a refusal by field; drop the note when the valves change for good."""
+        if isinstance(data, dict):
+            # The form posts an emptied number field as "": that means its default.
+            data = {
+                name: value
+                for name, value in data.items()
+                if value != "" or cls.is_text_field(name)
+            }
+        try:
+            valves = handler(data)
+        except ValidationError as error:
+            cls.note_refusal(error)
+            raise
+        if data != FORM_TEXTS.accepted:
+            FORM_TEXTS.refused.clear()
+        if not FORM_TEXTS.refused:
+            FORM_TEXTS.accepted = data
+        return valves
+
+    @classmethod
+    def is_text_field(cls, name: str) -> bool:
+        """Whether a field is free text, for which "" is a value of its own."""
+        return name in cls.model_fields and cls.model_fields[name].annotation is str
+
+    @classmethod
+    def note_refusal(cls, error: ValidationError) -> None:
+        """Log each reason once and keep it for the form."""
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            name = str(problem["loc"][0]) if problem["loc"] else "valves"
+            reason = problem["msg"].removeprefix("Value error, ")
+            FORM_TEXTS.refused[name] = FORM_TEXTS.refuse(name, reason)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for above in (FORM_TEXTS.notes, FORM_TEXTS.refused | FORM_TEXTS.unsaved):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
+        return schema
+
     @field_validator("policies")
     @classmethod
     def check_policies(cls, text: str) -> str:
@@ -304,13 +316,12 @@ class AdminValves(RefusalMemory):
         Not when they are loaded: an older release stored such ones, and users then read the
         built-in sentence.
         """
-        self.unsaved.clear()
+        FORM_TEXTS.unsaved.clear()
         for name in ("limit_message", "warning_message"):
             try:
                 check_template(name, getattr(self, name))
             except ConfigurationError as error:
-                log.error("Usage limits: valve %s was refused: %s", name, error)
-                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                FORM_TEXTS.unsaved[name] = FORM_TEXTS.refuse(name, str(error))
                 raise
         stored: dict[str, Any] = handler(self)
         return stored
@@ -367,6 +378,11 @@ class AdminValves(RefusalMemory):
             Limit(amount, "tokens", parse_period(period)) for amount, period in amounts if amount
         )
         return Policy("default", "default", limits or None)
+
+
+def is_exempt(valves: AdminValves, subject: Subject) -> bool:
+    """Whether a user is recorded but never refused."""
+    return valves.exempt_admins and subject.role == "admin"
 
 
 class PersonalValves(BaseModel):

@@ -14,7 +14,7 @@ from helpers.logs import log
 from helpers.openwebui.http_requests import Message, Send
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.usage_command import markdown_cell, markdown_table
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import FORM_TEXTS
 
 # The form's first field, above whose description the notes stand.
 FIRST_FIELD = "priority"
@@ -50,7 +50,7 @@ class FormNotes:
             accounting, memory, read_host = self._ledger_of(valves)
             data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
-            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+            FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
 
@@ -60,9 +60,8 @@ def near_note(data: PageData) -> str:
     near, parts = data.users(near=True), []
     if near:
         rows = [
-            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
             for row in near[:MOST_NOTED]
-            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
         ]
         more = len(near) - len(rows)
         title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
@@ -106,7 +105,7 @@ class SaveAnswer:
 
 def refusal_reasons() -> str:
     """Why the valves were refused last, as plain text; "" if they weren't."""
-    refused = AdminValves.refusals | AdminValves.unsaved
+    refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
     return "\n".join(
         f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
     )

@@ -19,16 +19,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from helpers.filter import Filter
 from helpers.ledger.counters import counter_id, make_counters
 from helpers.ledger.ledger import Ledger
-from helpers.ledger.reports import Selection
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.messages import Reader
-from helpers.openwebui.page_data import LimitFinder, PageData
-from helpers.openwebui.pages import as_answer
+from helpers.openwebui.page_data import PageData
+from helpers.openwebui.pages import PageRequest, answer_report, answer_users, as_answer
 from helpers.openwebui.policy_editor import check_policies, simulate_policies
 from helpers.openwebui.usage_command import usage_markdown
 from helpers.openwebui.valves import AdminValves
@@ -104,10 +103,9 @@ def make_host(users: int, records: int) -> None:
 
 def make_all_counters(data: PageData) -> None:
     """The counters that the users' requests would have made."""
-    finder, missing = LimitFinder(data.valves, data.now), dict[str, AppliedLimit]()
-    for subject in data.directory().subjects.values():
-        subject = data.recall(subject)
-        for applied in finder.limits_of(subject, finder.policy_of(subject)):
+    finder, missing = data.finder(), dict[str, AppliedLimit]()
+    for subject in data.directory().subjects():
+        for applied in finder.match(subject).limits_of(subject):
             missing[counter_id(applied)] = applied
     second = int(data.now.timestamp())
     data.accounting.change(lambda one: make_counters(one, missing, second), {"everyone"})
@@ -134,23 +132,26 @@ def measure(users: int, records: int, rounds: int) -> list[dict[str, Any]]:
     def data() -> PageData:
         return PageData(valves, *opened, datetime.now(UTC))
 
-    make_all_counters(data())
-    month = Selection(int((now - timedelta(days=30)).timestamp()))
+    def asked(**parameters: str) -> PageRequest:
+        return PageRequest(cast(Any, None), data(), None, parameters, {}, True)
 
-    def report(*wanted: str, selection: Selection = month) -> Callable[[], object]:
-        return lambda: data().report(list(wanted), selection)
+    make_all_counters(data())
+    month = f"{now - timedelta(days=30):%Y-%m-%d}"
+
+    def report(by: str, since: str = month) -> Callable[[], object]:
+        return lambda: answer_report(asked(by=by, since=since))
 
     questions: dict[str, Callable[[], object]] = {
         "me": lambda: data().me("user7"),
         "/usage": lambda: usage_markdown(data(), "user7", Reader(UTC), True),
-        "users": lambda: data().users(),
-        "users?near=true": lambda: data().users(near=True),
+        "users": lambda: answer_users(asked()),
+        "users?near=true": lambda: answer_users(asked(near="true")),
         "pools": lambda: data().pools(),
         "overview": lambda: data().overview(),
         "report?by=user, 30 days": report("user"),
-        "report?by=model,day, 30 days": report("model", "day"),
+        "report?by=model,day, 30 days": report("model,day"),
         "report?by=group, 30 days": report("group"),
-        "report?by=user, a year": report("user", selection=Selection()),
+        "report?by=user, a year": report("user", since=""),
         "policies/check": lambda: check_policies(data(), {"policies": POLICIES}),
         "policies/simulate, a year": lambda: simulate_policies(
             data(), {"policies": POLICIES, "days": 365}

@@ -25,7 +25,7 @@ from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import Reservation
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import parse_policies
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import AppliedLimit, applied_limits
 from scripts.bench.databases import RECORD_COLUMNS, RECORD_VALUES, month_start
 from scripts.bench.ledger import admit_and_settle

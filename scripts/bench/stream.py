@@ -14,7 +14,7 @@ from helpers.filter import Filter
 from helpers.limits.policy import Subject
 from helpers.openwebui.admission import build_reply
 from helpers.openwebui.endings import bounded_stream
-from helpers.openwebui.replies import FARTHEST_MARK, METADATA_KEY, ReplyKeeper
+from helpers.openwebui.replies import FARTHEST_MARK, METADATA_KEY
 from helpers.openwebui.valves import AdminValves
 from scripts.bench.tables import Section
 from scripts.bench.timing import percentile
@@ -79,7 +79,7 @@ class EmptyFilter:
 def new_metadata() -> dict[str, Any]:
     """The metadata of a reply that has just been admitted."""
     reply = build_reply(
-        cast(ReplyKeeper, None),  # it is never asked
+        None,  # it is never asked
         AdminValves(),
         Subject("ann", "ann@example.org", "user"),
         {},
@@ -138,7 +138,7 @@ async def time_watch(rounds: int) -> tuple[list[float], list[float]]:
     """Microseconds per chunk of a stream that is watched for its limit, and of a bare one."""
     watched, bare = [], []
     for _ in range(rounds):
-        parts = bounded_stream(LimitlessReply(), parts_of_reply())
+        parts = bounded_stream(cast(Any, LimitlessReply()), parts_of_reply())
         watched.append(await take_parts(parts) / CHUNKS_PER_REPLY * 1e6)
         bare.append(await take_parts(parts_of_reply()) / CHUNKS_PER_REPLY * 1e6)
     return watched, bare

@@ -47,7 +47,7 @@ def wait_for_interrupt(screen: Screen) -> None:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, with mistakes in it refused."""
+    """The command line, with errors in it refused."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.demo", description=(__doc__ or "").splitlines()[0]
     )

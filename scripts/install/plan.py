@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from helpers.ledger.identities import HostNames, identify
-from helpers.limits.policies import PolicySet, parse_policies
-from helpers.limits.policy_tables import PoliciesError
+from helpers.limits.policies import PolicySet
+from helpers.limits.policies_text import PoliciesError, parse_policies
 from scripts.install.host import (
     SWITCHES,
     InstallError,
@@ -206,7 +206,7 @@ def check_policies(text: str) -> PolicySet:
     """The policies text, read.
 
     Raises:
-        InstallError: It has mistakes: all of them, each on a line.
+        InstallError: It has errors: all of them, each on a line.
     """
     try:
         return parse_policies(text)

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.table import Table
 
 from helpers.errors import ConfigurationError
-from helpers.limits.policies import PolicySet, parse_policies
-from helpers.limits.policy_tables import PoliciesError, table_header
+from helpers.limits.policies import PolicySet
+from helpers.limits.policies_text import PoliciesError, parse_policies, table_header
 from scripts.limits.console import FAILED, cell, make_table, output_console, print_error
 from scripts.limits.database import find_database
 from scripts.limits.function import find_ledger, read_filter, require_filter

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from sqlalchemy import JSON, BigInteger, Column, Connection, Row, Table, Text, func, select
 
 from helpers.metering.provider_usage import parse_usage
-from helpers.metering.usage import MeteredUsage, metered_call
+from helpers.metering.usage import Usage, metered_call
 from scripts.limits.host import host_metadata
 
 chats_table = Table(
@@ -55,7 +55,7 @@ class PastReply:
     user_id: str
     model_id: str
     created_at: int
-    usage: MeteredUsage
+    usage: Usage
 
 
 def read_past_replies(

@@ -22,8 +22,7 @@ from helpers.ledger.transactions import (
 )
 from helpers.limits.policy import Subject, choose_policy, find_model_rule
 from helpers.metering.charges import Charge, make_charge
-from helpers.openwebui.admission import is_exempt
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import AdminValves, is_exempt
 from scripts.limits.history import PastReply
 
 SOURCE = "backfill"
@@ -49,14 +48,8 @@ class PastRecord:
     @property
     def sums(self) -> Sums:
         """It alone, as reports add it up."""
-        charge = self.charge
-        return Sums(
-            1,
-            charge.input_tokens,
-            charge.output_tokens,
-            charge.cost_micros,
-            int(charge.estimated),
-        )
+        usage, cost = self.charge.usage, self.charge.cost_micros
+        return Sums(1, usage.input_tokens, usage.output_tokens, cost, int(usage.estimated))
 
     def values(self, now: int) -> dict[str, Any]:
         """Its row."""

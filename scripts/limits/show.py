@@ -13,18 +13,17 @@ from rich.table import Table
 from sqlalchemy import Connection, Row, select
 
 from helpers.errors import ConfigurationError
-from helpers.ledger.reports import grant_key, read_states
+from helpers.ledger.many_limits import grant_key, read_states
 from helpers.ledger.tables import grants_table
 from helpers.limits.decisions import LimitState
 from helpers.limits.policy import AppliedLimit, Subject
-from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.messages import (
     MICROS,
     Reader,
     format_amount,
     format_instant,
 )
-from helpers.openwebui.valves import AdminValves, read_timezone
+from helpers.openwebui.valves import AdminValves, is_exempt, read_timezone
 from scripts.limits.check import read_text
 from scripts.limits.console import cell, make_table, output_console, spinner
 from scripts.limits.database import find_database, require_ledger

@@ -7,12 +7,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from helpers.ledger.reports import read_states
+from helpers.ledger.many_limits import read_states
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit
 from helpers.limits.policy import AppliedLimit, Subject
-from helpers.openwebui.admission import is_exempt
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import AdminValves, is_exempt
 from scripts.limits.host import read_subjects
 from scripts.limits.names import identities_in
 from scripts.limits.state import subject_limits

@@ -9,7 +9,7 @@ from decimal import Decimal
 from helpers.ledger.identities import spelled_like
 from helpers.limits.limit import Limit
 from helpers.limits.policies import ModelRule, Policy, PolicySet
-from helpers.limits.policy_tables import table_header
+from helpers.limits.policies_text import table_header
 from helpers.openwebui.messages import Reader, format_duration, format_instant, format_quantity
 
 

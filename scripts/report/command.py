@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from helpers.errors import ConfigurationError
+from helpers.ledger.report_rows import as_csv, as_json
 from helpers.ledger.reports import (
     DIMENSIONS,
     INSTANT_ALLOWED,
     Selection,
-    as_csv,
-    as_json,
     read_dimensions,
     read_instant,
 )

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 from rich.table import Table
 
-from helpers.ledger.reports import DIMENSIONS, Sums, UsageRow, printable, sum_values
+from helpers.ledger.report_rows import UsageRow, printable, sum_values
+from helpers.ledger.reports import DIMENSIONS, Sums
 from scripts.limits.console import cell, make_table
 
 SUM_HEADINGS = ("Requests", "Input tokens", "Output tokens", "Total tokens", "Cost", "Estimated")

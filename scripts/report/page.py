@@ -10,7 +10,8 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from helpers.ledger.reports import Sums, UsageRow
+from helpers.ledger.report_rows import UsageRow
+from helpers.ledger.reports import Sums
 from helpers.openwebui.messages import Reader, format_amount, format_duration, format_instant
 from helpers.openwebui.page_assets import PAGE_CSS
 from helpers.openwebui.valves import read_timezone

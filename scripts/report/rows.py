@@ -8,14 +8,13 @@ from datetime import date
 
 from sqlalchemy import Connection
 
+from helpers.ledger.report_rows import UsageRow, named_rows
 from helpers.ledger.reports import (
     DIMENSIONS,
     Selection,
     Sums,
-    UsageRow,
     first_and_last,
     instant_of,
-    named_rows,
     recorded_emails,
     sum_records,
 )

@@ -44,11 +44,11 @@ def test_pasted_file_is_as_the_loader_needs_it() -> None:
 
 
 def test_parts_are_joined_with_banners(modules: Path) -> None:
-    """Each part stands under its banner, its internal imports gone; a short one under its place."""
+    """Each part stands under its banner and its title, its internal imports gone."""
     (modules / "first.py").write_text('"""First."""\n\n' + "ONE = 1\n" * 40)
     text = bundle()
-    assert "# helpers/first.py\n# First.\n# ===" in text
-    assert "# helpers/second.py\nTWO = " in text
+    assert f"{bundler.banner('first')}\n# First.\n\nONE = 1" in text
+    assert f"{bundler.banner('second')}\n# Second.\n\nTWO = " in text
     assert "import os\n" in text
     assert "helpers.first" not in text
 
@@ -59,7 +59,20 @@ def test_contents_name_the_lines(modules: Path) -> None:
     contents = [line.split(maxsplit=3) for line in lines if re.match(r"#  +\d+  \w", line)]
     assert [part for _, _, part, _ in contents] == ["first", "second"]
     for _, number, part, _ in contents:
-        assert lines[int(number) - 1] == f"# {bundler.place_of(part)}"
+        assert lines[int(number) - 1] == bundler.banner(part)
+
+
+def test_what_decides_stands_first() -> None:
+    """The contents begin with the hooks and the rest of a request's way, and lead to each part."""
+    lines = bundler.TARGET.read_text(encoding="utf-8").splitlines()
+    contents = [line.split(maxsplit=3) for line in lines if re.match(r"#  *\d+  \w", line)]
+    parts = [part for _, _, part, _ in contents]
+    assert tuple(parts[: len(bundler.DECIDING)]) == bundler.DECIDING
+    others = {part for part in bundler.PARTS if not bundler.is_language(part)}
+    assert set(parts) == others | {"openwebui.languages.en"}
+    assert len(parts) == len(set(parts))
+    for _, number, part, _ in contents:
+        assert lines[int(number) - 1] == bundler.banner(part)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.limits.policies import parse_policies
+from helpers.limits.policies_text import parse_policies
 from scripts.demo.command import parse_arguments
 from scripts.demo.scene import (
     EXCHANGES,

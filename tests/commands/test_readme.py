@@ -11,7 +11,7 @@ import pytest
 from helpers.ledger.tables import ledger_metadata
 from helpers.limits.limit import MEASURE_OF_UNIT, Limit, parse_limit
 from helpers.limits.periods import CALENDAR_PERIODS
-from helpers.limits.policies import parse_policies
+from helpers.limits.policies_text import parse_policies
 from helpers.openwebui.languages.catalog import LANGUAGES
 from scripts.command import COMMANDS
 from scripts.limits.command import make_parser

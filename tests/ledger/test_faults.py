@@ -13,22 +13,34 @@ import tempfile
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import QueuePool
 
-from helpers.errors import LedgerError
+from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.database import open_database, parse_database_url
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import LEASE_SECONDS
-from helpers.ledger.tables import IS_OPEN, counters_table, records_table
-from helpers.ledger.transactions import advisory_key
-from helpers.openwebui.accounting import POSTGRESQL_THREADS, Accounting
+from helpers.ledger.tables import (
+    IS_OPEN,
+    counters_table,
+    ledger_metadata,
+    m001_first_tables,
+    migrations_table,
+    records_table,
+)
+from helpers.ledger.transactions import advisory_key, lock_key
+from helpers.openwebui.accounting import Accounting
+from helpers.openwebui.ledger_worker import POSTGRESQL_THREADS
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
 from tests.support.driver import before_statements
@@ -92,6 +104,7 @@ async def accounting(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AccountingFixture]:
     """An accounting whose rounds, in which they try again, are fractions of a second apart."""
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.ROUND_SECONDS", 0.2)
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
     engine = open_database(database_url)
@@ -193,6 +206,56 @@ async def test_row_that_cannot_be_read(accounting: AccountingFixture) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("by", ["nothing", "an empty file", "an older ledger", "one half made"])
+async def test_ledger_file_replaced(accounting: AccountingFixture, tmp_path: Path, by: str) -> None:
+    """Nothing is written to a file that was deleted or replaced: what follows is in the new one,
+    and what is running then, too. No request is refused for it, or passes unrecorded.
+    """
+    file, other = tmp_path / "ledger.db", tmp_path / "other.db"
+    older = open_database(f"sqlite:///{other}")
+    if by == "an older ledger":
+        Ledger(older).prepare()
+    if by == "one half made":
+        with older.begin() as connection:
+            m001_first_tables(connection)
+            migrations_table.create(connection, checkfirst=True)
+    older.dispose()
+    await accounting.pass_reply()
+    running = asyncio.create_task(accounting.pass_reply(0.5))
+    await asyncio.sleep(0.2)
+    lost = accounting.replies.pop(0)
+    for each in (file, tmp_path / "ledger.db-wal", tmp_path / "ledger.db-shm"):
+        each.unlink()
+    if by != "nothing":
+        other.touch()
+        other.replace(file)
+    await accounting.pass_replies(0, 0, 0)
+    await running
+    assert accounting.errors == []
+    with closing(sqlite3.connect(file)) as seen:
+        ids = {row[0] for row in seen.execute("SELECT id FROM usage_limits_records")}
+    assert ids == {reply.reservation.id for reply in accounting.replies}
+    assert lost.reservation.id not in ids
+    await accounting.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_tables_dropped_while_it_runs(accounting: AccountingFixture) -> None:
+    """Where somebody drops the tables one request may be refused; the next finds them made."""
+    await accounting.pass_reply()
+    with accounting.engine.begin() as connection:
+        ledger_metadata.drop_all(connection)
+    with suppress(LedgerDataError):
+        await accounting.pass_reply()
+    accounting.replies.clear()
+    with accounting.engine.begin() as connection:
+        connection.execute(records_table.delete())
+        connection.execute(counters_table.delete())
+    await accounting.pass_replies(0, 0)
+    await accounting.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_disk_full(accounting: AccountingFixture) -> None:
     """On a full disk a reply fails at once, breaks nothing in the file, and is written later."""
     await accounting.pass_reply()
@@ -247,6 +310,37 @@ async def test_postgresql_lock_held_for_long(
         await reply
     assert len(accounting.errors) == errors
     await accounting.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_deadlock_with_a_stranger(database_url: str) -> None:
+    """A transaction that PostgreSQL ends for a deadlock is run again: admitted once, no error."""
+    engine = open_database(database_url)
+    fixture = LedgerFixture(Ledger(engine, clock=(clock := Clock())), engine, clock)
+    fixture.use("1k tokens/day", pool="9k tokens/day", used=tokens(10, 0))
+    first, second = sorted(map(lock_key, ("user:ann", "everyone")))
+    states: list[str] = []
+
+    def note(context: ExceptionContext) -> None:
+        states.append(getattr(context.original_exception, "sqlstate", ""))
+
+    event.listen(engine, "handle_error", note)
+    with open_database(database_url).connect() as stranger, ThreadPoolExecutor(1) as threads:
+        stranger.exec_driver_sql("SET deadlock_timeout = '20s'")  # the other one notices it
+        stranger.exec_driver_sql(f"SELECT pg_advisory_xact_lock({second})")
+        asked = threads.submit(
+            fixture.use, "1k tokens/day", pool="9k tokens/day", used=tokens(20, 0)
+        )
+        held = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        while not stranger.execute(held).scalar():
+            time.sleep(0.01)
+        stranger.exec_driver_sql(f"SELECT pg_advisory_xact_lock({first})")
+        stranger.rollback()
+        assert [state.used for state in asked.result(20).states] == [30, 30]
+    stranger.engine.dispose()
+    assert states == ["40P01"]
+    assert [row.state for row in fixture.rows()] == ["settled", "settled"]
+    engine.dispose()
 
 
 KILL_OTHERS = text(
@@ -313,6 +407,26 @@ async def test_connections_killed_under_load(
     await accounting.wait_until_all_is_written()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_no_more_connections_is_no_outage(database_url: str) -> None:
+    """Where a crowd takes all connections but one, requests take turns; none passes unreserved."""
+    role, owner = f"limited_{uuid4().hex[:8]}", open_database(database_url)
+    with owner.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1"))
+        connection.execute(text(f"GRANT ALL ON SCHEMA public TO {role}"))
+    engine = open_database(str(owner.url.set(username=role).render_as_string(hide_password=False)))
+    accounting = AccountingFixture(owner, Accounting(engine, None))
+    await accounting.pass_replies(*[0.0] * 20)
+    await accounting.wait_until_all_is_written()
+    accounting.keeper.close()
+    assert accounting.errors == []
+    engine.dispose()
+    with owner.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {role} CASCADE"))
+        connection.execute(text(f"DROP ROLE {role}"))
+    owner.dispose()
+
+
 @pytest.fixture
 def own_postgresql() -> Iterator[Any]:
     """A PostgreSQL server that may be restarted."""
@@ -339,6 +453,7 @@ async def test_postgresql_restarted_under_load(
     own_postgresql: Any, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PostgreSQL that is restarted under load: each reply of those seconds is settled once."""
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.ROUND_SECONDS", 0.2)
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
     engine = open_database(own_postgresql.get_uri())

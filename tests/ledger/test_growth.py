@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, settings
@@ -25,9 +25,9 @@ from helpers.ledger.tables import ledger_metadata
 from helpers.limits.decisions import Decision
 from helpers.limits.policies import ModelRule
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.messages import Reader
-from helpers.openwebui.replies import Reply, ReplyKeeper
+from helpers.openwebui.replies import Reply
 from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
 
 pytest_plugins = ["tests.support.databases"]
@@ -49,8 +49,8 @@ class Written:
     swept: bool = False
 
     @property
-    def seen(self) -> MeteredUsage:
-        return MeteredUsage(10, self.produced, 0, None, True)
+    def seen(self) -> Usage:
+        return Usage(10, self.produced, estimated=True)
 
 
 class GrowingReplies(RuleBasedStateMachine):
@@ -85,7 +85,7 @@ class GrowingReplies(RuleBasedStateMachine):
         reservation = self.fixture.reservation(user)
         limits = self.fixture.limits(reservation, LIMITS, pool=POOL)
         reply = Reply(
-            keeper=cast(ReplyKeeper, None),
+            keeper=None,
             reservation=reservation,
             limits=limits,
             rule=ModelRule("*"),

@@ -34,7 +34,8 @@ from helpers.ledger.tables import (
 )
 from helpers.limits.globs import glob_fits
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import Policy, parse_policies
+from helpers.limits.policies import Policy
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import (
     GroupRef,
     ModelNames,
@@ -43,7 +44,7 @@ from helpers.limits.policy import (
     choose_policy,
     find_model_rule,
 )
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import FORM_TEXTS, AdminValves
 
 pytest_plugins = ["tests.support.databases"]
 
@@ -423,12 +424,12 @@ def test_older_ledger_gets_the_table(database_url: str) -> None:
 
 def test_form_says_it() -> None:
     """A note stands above the description until it is taken away."""
-    AdminValves.note("policies", form_note(("[group.X] names nobody",) * 12))
+    FORM_TEXTS.note("policies", form_note(("[group.X] names nobody",) * 12))
     described = AdminValves.model_json_schema()["properties"]["policies"]["description"]
     assert described.startswith("- [group.X] names nobody\n")
     assert "- and 2 more, in the server's log\n\nLimits for" in described
-    AdminValves.note("policies", "")
-    AdminValves.note("policies", "")
+    FORM_TEXTS.note("policies", "")
+    FORM_TEXTS.note("policies", "")
     assert "nobody" not in str(AdminValves.model_json_schema())
 
 

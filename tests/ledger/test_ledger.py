@@ -14,7 +14,7 @@ from helpers.ledger.records import LEASE_SECONDS
 from helpers.ledger.tables import counters_table, grants_table
 from helpers.limits.decisions import Amounts
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import parse_policies
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import GroupRef, Subject, applied_limits
 from helpers.metering.charges import Charge
 from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,11 +20,13 @@ from sqlalchemy.exc import OperationalError
 from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Admission, Ledger
+from helpers.ledger.limit_states import RECORDS_LOOKED_AT
 from helpers.ledger.records import NO_ANSWER, WORKER_GONE, WORKER_STOPPED
 from helpers.ledger.tables import counters_table, records_table, workers_table
 from helpers.ledger.transactions import TransactionRunner
+from helpers.limits.decisions import Decision
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import parse_policies
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import GroupRef, Subject, applied_limits
 from helpers.openwebui.accounting import Accounting, WaitingEnd
 from helpers.openwebui.replies import Reply
@@ -60,9 +63,10 @@ def fixture(engine: Engine) -> LedgerFixture:
 @pytest.fixture
 async def keeper(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Accounting]:
     """A accounting whose rounds are fractions of a second apart."""
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.ROUND_SECONDS", 0.1)
     for name in ("ROUND_SECONDS", "RETRY_SECONDS", "RENEW_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.1)
-    monkeypatch.setattr("helpers.openwebui.accounting.WORKER_SECONDS", 0.5)
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.WORKER_SECONDS", 0.5)
     keeper = Accounting(engine, None, clock=Clock(time.time()))
     yield keeper
     keeper.close()
@@ -128,7 +132,7 @@ async def test_outage_of_seven_minutes_loses_nothing(
             assert await keeper.end(reply, LONG) is None
     assert {row.state for row in records_of(engine).values()} == {"reserved"}
     later = Clock(time.time() + 420)
-    keeper._ledger._clock = later
+    keeper.ledger._clock = later
     assert Ledger(engine, clock=later).sweep() in (0, 2, 3)  # as another one's, before ours
     away = False
     for reply in replies:
@@ -175,7 +179,7 @@ async def test_poisoned_end_blocks_nobody(
 ) -> None:
     """An end that the database refuses is set aside and logged; the others are written."""
     replies = [await admit(keeper, user) for user in ("ann", "bob", "eve")]
-    poison = replace(LONG, input_tokens=10**400)
+    poison = replace(LONG, usage=replace(LONG.usage, input_tokens=10**400))
     with caplog.at_level(logging.ERROR):
         assert await keeper.end(replies[0], poison) is None
         for reply in replies[1:]:
@@ -190,8 +194,8 @@ async def test_poisoned_end_blocks_nobody(
     assert not keeper._unwritten
     assert "set aside" in caplog.text
     # As it isn't renewed any more, it is settled by what was noted last.
-    keeper._ledger._clock = Clock(time.time() + 420)
-    assert keeper._ledger.sweep([]) == 1
+    keeper.ledger._clock = Clock(time.time() + 420)
+    assert keeper.ledger.sweep([]) == 1
 
 
 @pytest.mark.parametrize("value", ["\ud800", "\0", 10**400, float("nan")])
@@ -269,6 +273,17 @@ def test_clock_far_ahead_and_back(fixture: LedgerFixture) -> None:
     assert_counters_agree(fixture.engine)
 
 
+def test_clock_ahead_tells_nobody_to_wait_longer_than_a_period(fixture: LedgerFixture) -> None:
+    """When a limit opens again, as a clock that was ahead has seen it, is forgotten with it."""
+    fixture.clock.now = NOON + 12 * 3_600
+    fixture.use("100 tokens/5h", used=tokens(100, 0))
+    assert not fixture.ask("100 tokens/5h").allowed
+    fixture.clock.now = NOON
+    refused = fixture.ask("100 tokens/5h").refusing
+    assert refused is not None
+    assert refused.reset_at.timestamp() <= NOON + 5 * 3_600
+
+
 def test_clock_days_ahead_within_a_rolling_window(fixture: LedgerFixture) -> None:
     """What left a rolling window too early, as a clock was ahead, is in it again."""
     texts = ("1k tokens/7d",)
@@ -302,6 +317,38 @@ def test_records_of_a_rolling_window_are_kept(fixture: LedgerFixture) -> None:
     assert_counters_agree(fixture.engine)
 
 
+def test_retention_while_replies_end(engine: Engine) -> None:
+    """Old records are dropped beside replies that begin and end, and one that is older than they
+    may be is still closed; sums and records agree.
+    """
+    now = time.time()
+    fixture = LedgerFixture(Ledger(engine, clock=(clock := Clock(now))), engine, clock)
+    texts, pool = ("9M tokens/24h",), "9M tokens/24h"
+    clock.now = now - 10 * DAY
+    fixture.use(*texts, pool=pool, used=tokens(10, 0))
+    assert fixture.ask(*texts, pool=pool).allowed
+    still_running = fixture.made[-1]
+    with engine.begin() as connection:
+        row = connection.execute(select(records_table).limit(1)).one()._asdict()
+        old = [{**row, "id": f"old {n}", "state": "settled"} for n in range(2_500)]
+        connection.execute(records_table.insert(), old)
+    clock.now = now
+    with ThreadPoolExecutor(3) as threads:
+        end = time.monotonic() + 1.5
+        chats = [
+            threads.submit(fixture.chat_until, end, name, *texts, pool=pool)
+            for name in ("ann", "bob", "eve")
+        ]
+        dropped = fixture.ledger.drop_older(3 * DAY)
+        fixture.ledger.settle(still_running, tokens(5, 0), ())
+        done = sum(chat.result() for chat in chats)
+    assert dropped == 2_501
+    rows = records_of(engine)
+    assert len(rows) == done + 1
+    assert rows[still_running.id].input_tokens == 5
+    assert_counters_agree(engine)
+
+
 def test_rolling_refusal_reads_a_bounded_number_of_records(
     fixture: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +366,40 @@ def test_rolling_refusal_reads_a_bounded_number_of_records(
     state = fixture.ask("171 tokens/5h").refusing
     assert state is not None
     assert state.reset_at.timestamp() == NOON + 60 + 5 * 3_600
+
+
+def test_when_a_limit_opens_is_looked_up_under_no_lock(fixture: LedgerFixture) -> None:
+    """Who is refused for the first time makes nobody wait, and where it can't be read when the
+    limit opens it is a refusal all the same.
+    """
+    texts = ("100 tokens/5h", "100 tokens/day")
+    fixture.use(*texts, used=tokens(100, 0))
+    fixture.clock.now += 60
+    fixture.ledger.known_resets.clear()  # the reply that reached it has looked it up
+    said: list[str] = []
+    away = False
+
+    def note(_connection: Connection, text: str, _values: object) -> None:
+        said.append(text)
+        if away and "ORDER BY usage_limits_records.created_at" in text:
+            raise OperationalError(text, None, sqlite3.OperationalError("disk I/O error"))
+
+    with before_statements(note):
+        refused = fixture.ask(*texts).refusing
+    looked_up = [text for text in said if "ORDER BY usage_limits_records.created_at" in text]
+    assert said[said.index("COMMIT") + 1 :] == looked_up
+    assert len(looked_up) == 1
+    assert refused is not None
+    fixture.ledger.known_resets.clear()
+    away = True
+    with before_statements(note):
+        rolling, daily = fixture.ask(*texts).states
+    assert rolling.exceeded
+    assert daily.exceeded
+    assert rolling.reset_at.timestamp() == fixture.clock.now + 5 * 3_600
+    away = False
+    rolling, _ = fixture.ask(*texts).states
+    assert rolling.reset_at.timestamp() == NOON + 5 * 3_600
 
 
 @pytest.mark.parametrize("period", ["day", "24h"])
@@ -371,6 +452,53 @@ def test_many_pools_take_few_statements(fixture: LedgerFixture, period: str) -> 
         assert len(list(threads.map(check, subjects))) == 3
 
 
+@pytest.mark.parametrize("count", [7, 40])
+def test_pools_that_were_looked_at_one_by_one_move_together(
+    fixture: LedgerFixture, count: int
+) -> None:
+    """Rolling pools of which each was last used at another time cost who is in all of them few
+    statements, and agree with the records; so do those that are all reached.
+    """
+    groups = tuple(GroupRef(f"g{number}", f"Group {number}") for number in range(count))
+    text = "\n".join(
+        f'[pool.p{number}]\ngroup = "Group {number}"\nlimits = ["40 tokens/24h"]'
+        for number in range(count)
+    )
+    policies = parse_policies(f'{text}\n[role.user]\nlimits = "unlimited"')
+
+    def ask(user: str, own: tuple[GroupRef, ...], used: int) -> Decision:
+        subject = Subject(user, "", "user", own)
+        reservation = fixture.reservation(subject=subject)
+        at = datetime.fromtimestamp(fixture.clock.now, UTC)
+        role = policies.roles["user"]
+        limits = applied_limits(subject, role, policies, ("gpt-4o",), at, CalendarRules())
+        decision = fixture.ledger.reserve(reservation, lambda _: tokens(used, 0), limits).decision
+        if decision.allowed:
+            fixture.ledger.settle(reservation, tokens(used, 0), limits)
+        return decision
+
+    for _ in range(2):
+        for group in groups:
+            ask(group.id, (group,), 10)
+            fixture.clock.now += 7
+    # What the first of the pools used first is a day ago.
+    fixture.clock.now = NOON + DAY + 3 * 7
+    statements: list[str] = []
+    with before_statements(lambda _connection, text, _values: statements.append(text)):
+        decision = ask("ann", groups, 20)
+    assert sorted(state.used for state in decision.states) == [10] * 4 + [20] * (count - 4)
+    assert len(statements) < 15
+    statements.clear()
+    with before_statements(lambda _connection, text, _values: statements.append(text)):
+        refused = ask("ann", groups, 20)
+    assert sum(state.exceeded for state in refused.states) == count - 4
+    assert len(statements) < 15
+    opens = sorted(int(state.reset_at.timestamp()) for state in refused.states if state.exceeded)
+    looked_at = min(count, sum(RECORDS_LOOKED_AT)) - 4
+    assert opens[: looked_at // 2] == [NOON + DAY + 7 * (4 + n) for n in range(looked_at // 2)]
+    assert opens[-1] <= fixture.clock.now + DAY
+
+
 async def test_worker_that_is_gone_is_swept_and_a_living_one_never(
     engine: Engine, keeper: Accounting
 ) -> None:
@@ -412,7 +540,7 @@ async def test_worker_that_stops_settles_what_it_has(engine: Engine, keeper: Acc
     assert_counters_agree(engine)
 
 
-async def test_replaced_bookkeeper_lets_go(database_url: str, keeper: Accounting) -> None:
+async def test_replaced_worker_lets_go(database_url: str, keeper: Accounting) -> None:
     """An older one gives back its threads and connections as soon as its last reply has ended."""
     engine = open_database(database_url)
     opened: list[object] = []
@@ -439,11 +567,48 @@ async def test_replaced_bookkeeper_lets_go(database_url: str, keeper: Accounting
     engine.dispose()
 
 
+async def test_replaced_worker_gives_back_what_pages_have_read_by(database_url: str) -> None:
+    """One that no request ever came to holds no connection either once another has taken over."""
+    engine = open_database(database_url)
+    opened: list[object] = []
+    event.listen(engine, "connect", lambda connection, _: opened.append(connection))
+    event.listen(engine, "close", lambda connection, _: opened.remove(connection))
+    older = Accounting(engine, None, own_engine=True)
+    await asyncio.to_thread(older.prepare)
+    await asyncio.to_thread(older.read, lambda one: one.execute(select(records_table)).all())
+    assert opened
+    Accounting(engine, None).close()
+    assert not opened
+
+
+async def test_closed_worker_opens_nothing_more(
+    keeper: Accounting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it was looking at when it was closed, no thread or connection comes after that."""
+    look, looking = keeper.ledger.other_workers, threading.Event()
+
+    def look_slowly() -> dict[str, int | None]:
+        looking.set()
+        time.sleep(0.1)
+        return look()
+
+    await keeper.end(await admit(keeper), TWENTY)
+    monkeypatch.setattr(keeper.ledger, "other_workers", look_slowly)
+    keeper._swept_at = float("-inf")  # it will go on to sweep
+    reply = await admit(keeper)
+    assert await asyncio.to_thread(looking.wait, 5)
+    keeper.forget(reply)
+    keeper.close()
+    await asyncio.sleep(0.3)
+    assert keeper._threads is None
+    assert not keeper.ledger._transactions._idle
+
+
 async def test_full_queue_refuses_early_and_records_later(
     engine: Engine, keeper: Accounting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request that would hardly get its turn is a ledger error at once, and on record later."""
-    monkeypatch.setattr("helpers.openwebui.accounting.QUEUE_LIMIT", 0)
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.QUEUE_LIMIT", 0)
     reply = make_reply(keeper, VALVES, "ann", datetime.now(UTC))
     _, admission = await keeper.admit(lambda: reply, announce=False)
     assert isinstance(admission, LedgerError)

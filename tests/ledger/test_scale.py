@@ -25,7 +25,7 @@ from helpers.ledger.records import Reservation
 from helpers.ledger.tables import MIGRATIONS, counters_table, ledger_metadata, records_table
 from helpers.limits.decisions import Decision
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import parse_policies
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import AppliedLimit, GroupRef, Subject, applied_limits
 from scripts.bench.databases import INDEXES, OWN_USER, drop_indexes, fill_ledger
 from scripts.bench.ledger import limits_now, new_reservation

@@ -1,4 +1,4 @@
-"""Tests of helpers.limits.policies and helpers.limits.policy_tables."""
+"""Tests of helpers.limits.policies and helpers.limits.policies_text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from helpers.errors import ConfigurationError
 from helpers.limits.limit import Limit, parse_limit
-from helpers.limits.policies import ModelRule, Policy, PolicySet, Pool, parse_policies
-from helpers.limits.policy_tables import DEFAULT_GROUP_PRIORITY, PoliciesError
+from helpers.limits.policies import ModelRule, Policy, PolicySet, Pool
+from helpers.limits.policies_text import DEFAULT_GROUP_PRIORITY, PoliciesError, parse_policies
 
 # Each file is one mistake; its first lines, after "#! ", are the error that it has to give.
 BAD_POLICIES = sorted((Path(__file__).parents[1] / "data" / "bad_policies").glob("*.toml"))
@@ -185,7 +185,7 @@ def test_wrong_policies_are_refused(path: Path) -> None:
     with pytest.raises(PoliciesError) as caught:
         parse_policies(text)
     assert str(caught.value).splitlines() == expected
-    for mistake in caught.value.mistakes:
+    for mistake in caught.value.errors:
         assert mistake.where.startswith(("policies", "["))
         assert mistake.given
         assert mistake.allowed
@@ -229,7 +229,7 @@ def refuses_or_reads(text: str) -> None:
     try:
         parse_policies(text)
     except PoliciesError as error:
-        mistakes = error.mistakes
+        mistakes = error.errors
     else:
         return
     assert all(mistake.where and mistake.given and mistake.allowed for mistake in mistakes)

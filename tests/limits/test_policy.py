@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import ModelRule, Policy, parse_policies
+from helpers.limits.policies import Policy
+from helpers.limits.policies_text import PoliciesError, parse_policies
 from helpers.limits.policy import (
     GroupRef,
     Subject,
@@ -18,9 +18,7 @@ from helpers.limits.policy import (
     find_model_rule,
     limits_via,
     policy_generosity,
-    token_cost,
 )
-from helpers.limits.policy_tables import PoliciesError
 
 TEXT = """
 [group.Students]
@@ -175,29 +173,3 @@ def test_first_model_table_that_matches_counts() -> None:
     assert find_model_rule(POLICIES, ("custom", "gpt-4o")).weight == 5
     assert find_model_rule(POLICIES, ("llama3",)).weight == Decimal("0.5")
     assert find_model_rule(parse_policies(""), ("llama3",)).weight == 1
-
-
-def test_cost_by_price() -> None:
-    """Cached input has its own price; tokens times $ per million are millionths of a dollar."""
-    rule = find_model_rule(POLICIES, ("gpt-4o",))
-    assert token_cost(rule, 1000, 100, 0) == 3500
-    assert token_cost(rule, 1000, 100, 400) == 600 * 2.5 + 400 * 1.25 + 100 * 10
-    assert token_cost(rule, 11, 0, 9_999) == 14  # no more is cached than there is: 13.75
-    assert token_cost(find_model_rule(POLICIES, ("llama3",)), 1000, 100, 0) is None
-
-
-def test_cache_writes_and_reasoning_have_prices_of_their_own() -> None:
-    """What a provider prices apart costs its own price, and without one the whole's."""
-    plain = ModelRule("m", input_price=Decimal(2), output_price=Decimal(10))
-    assert token_cost(plain, 1000, 100, 400, 300, 60) == 1000 * 2 + 100 * 10
-    apart = replace(plain, cache_write_price=Decimal(3), reasoning_price=Decimal(20))
-    assert token_cost(apart, 1000, 100, 400, 300, 60) == 700 * 2 + 300 * 3 + 40 * 10 + 60 * 20
-    only_thoughts = ModelRule("m", reasoning_price=Decimal(5))
-    assert token_cost(only_thoughts, 1000, 100, 0, 0, 60) == 300
-    assert token_cost(only_thoughts, 1000, 100, 0, 10**9, 10**9) == 500
-
-
-def test_the_least_cost_is_a_millionth() -> None:
-    """Calls too small for a millionth of a dollar still add up; a price of nothing is nothing."""
-    assert token_cost(ModelRule("m", input_price=Decimal("0.01")), 1, 0, 0) == 1
-    assert token_cost(ModelRule("m", input_price=Decimal(0)), 1000, 1000, 0) == 0

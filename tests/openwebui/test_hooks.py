@@ -74,7 +74,7 @@ async def test_fault_in_the_admission_refuses(
 
     plugin = make_filter("9k tokens/day", on_ledger_error="allow")
     await reply(plugin, chunk("a", "x", prompt_tokens=1, completion_tokens=1))
-    monkeypatch.setattr("helpers.filter.build_reply", fail)
+    monkeypatch.setattr("helpers.openwebui.admission.build_reply", fail)
     with pytest.raises(HostError) as refused:
         await reply(plugin)
     assert refused.value.status_code == 503

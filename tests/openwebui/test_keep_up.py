@@ -94,14 +94,15 @@ async def test_reply_stops_at_its_limit(engine: Engine) -> None:
     reply = await admitted(engine, running_replies="stop")
     told: list[Any] = []
 
-    async def tell(state: Any) -> None:
-        told.append(state.amount)
+    async def emit(event: Any) -> None:
+        told.append(event["data"]["description"])
 
-    reply.tell_stop = tell
+    reply.emitter = emit
     taken = await write(reply, 3 * LIMIT)
     used = reply.used_charge().counted
     assert 0.98 * LIMIT <= used.input_tokens + used.output_tokens <= LIMIT
-    assert (taken, reply.stopped, told) == (used.output_tokens, True, [LIMIT])
+    assert (taken, reply.stopped) == (used.output_tokens, True)
+    assert [f"{LIMIT:,}" in line for line in told] == [True]
     # A round of tools that had begun has no part more than one.
     assert await write(reply, 50) == 1
     await reply.keeper.end(reply, reply.final_charge())
@@ -114,6 +115,28 @@ async def test_fault_ends_a_reply_that_is_to_stop(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE usage_limits_records"))
     assert await write(reply, 3 * LIMIT) <= holds
+
+
+@pytest.mark.parametrize(("choice", "goes_on"), [("allow", True), ("block", False)])
+async def test_outage_is_decided_by_the_valve(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, choice: str, goes_on: bool
+) -> None:
+    """Where no more can be reserved for an outage, `on_ledger_error` says whether it goes on."""
+    reply = await admitted(engine, running_replies="stop", on_ledger_error=choice)
+    holds, told = reply.output_tokens, []
+
+    async def emit(event: Any) -> None:
+        told.append(event["data"]["description"])
+
+    reply.emitter = emit
+    monkeypatch.setattr("helpers.ledger.transactions.TRANSACTION_PATIENCE_SECONDS", 0.1)
+    with engine.connect() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        taken = await write(reply, holds + 100)
+    assert (taken == holds + 100, taken <= holds) == (goes_on, not goes_on)
+    assert ["can't be recorded" in line for line in told] == ([] if goes_on else [True])
+    assert await reply.keeper.end(reply, reply.final_charge())
+    assert held(engine) >= taken
 
 
 @pytest.mark.parametrize("valves", [{"shadow_mode": True}, {}])

@@ -15,7 +15,8 @@ from helpers.errors import ConfigurationError
 from helpers.limits.decisions import Decision, LimitState
 from helpers.limits.limit import SOURCES, Limit, parse_limit
 from helpers.limits.periods import CalendarRules, Period, Window
-from helpers.limits.policies import Policy, parse_policies
+from helpers.limits.policies import Policy
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import AppliedLimit, GroupRef, Subject, choose_policy, scoped_limits
 from helpers.openwebui.http_requests import accepted_languages
 from helpers.openwebui.languages.catalog import LANGUAGES, choose_language

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,10 @@ from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.valves_form import near_note
+from scripts.postgresql import new_postgresql_database
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
+
+pytest_plugins = ["tests.support.databases"]
 
 FUNCTION = "usage_limits"
 POLICIES = """
@@ -89,8 +92,18 @@ class Site:
         await self.limits.outlet({"messages": []}, __user__=user, __metadata__=metadata)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the ledger is: in Open WebUI's own SQLite file, or in a PostgreSQL database."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    with new_postgresql_database(request.getfixturevalue("postgresql_url")) as url:
+        yield url
+
+
 @pytest.fixture
-async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
+async def site(host: Host, ledger_url: str) -> AsyncIterator[Site]:  # noqa: F811
     """The pages with an administrator, two users, and the function on."""
     from open_webui.internal import db
     from open_webui.models import auths, config, functions
@@ -104,9 +117,10 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
     await Functions.update_function_by_id(FUNCTION, {"is_active": True, "is_global": True})
     group = f"Students {uuid4().hex[:6]}"
     policies = POLICIES.replace("[group.Students]", f'[group."{group}"]')
-    await Functions.update_function_valves_by_id(FUNCTION, {"policies": policies})
+    valves = {"policies": policies, "database_url": ledger_url}
+    await Functions.update_function_valves_by_id(FUNCTION, valves)
     limits = Filter()
-    limits.valves = limits.Valves(policies=policies)
+    limits.valves = limits.Valves(**valves)
     inner = FastAPI()
     guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.ledger_of, UnaskedModels())
     layer = UsageLimitsLayer(inner, {FUNCTION: guard})
@@ -157,6 +171,24 @@ async def test_me_tells_limits_use_and_replies(site: Site) -> None:
     assert me["replies"][0]["output_tokens"] == 100
 
 
+async def test_users_come_whole_however_many_are_read_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read in parts is what is read at once: rolling windows, pools and groups too."""
+    for who, output in (("ann", 750), ("bob", 300)):
+        await site.chat(who, output)
+    whole = (await site.ask("root", "GET", "/api/users")).json()
+    monkeypatch.setattr("helpers.openwebui.page_data.USERS_AT_ONCE", 1)
+    parts = (await site.ask("root", "GET", "/api/users")).json()
+    for row in (*whole, *parts):
+        row["limits"] = [without_reset(one) for one in row["limits"]]
+    assert parts == whole
+    assert [row["near"] for row in whole] == sorted((row["near"] for row in whole), reverse=True)
+    (ann,) = [row for row in whole if row["user_id"] == site.ids["ann"]]
+    assert (ann["near"], ann["nearest"], ann["percent"]) == (True, "1k tokens/day", 85)
+    assert [one["used"] for one in ann["limits"][:3]] == [850, 0.0085, 850]
+
+
 def without_reset(limit: dict[str, Any]) -> dict[str, Any]:
     """A limit without its reset, which moves along with a rolling window."""
     return {key: value for key, value in limit.items() if key != "reset_at"}
@@ -197,8 +229,16 @@ async def test_grant_reset_and_revoke(site: Site) -> None:
     assert [(one["id"], one["kind"], one["reason"]) for one in shown] == [
         (made["id"], "grant", "exam")
     ]
-    gone = await site.ask("root", "DELETE", f"/api/grants/{made['id']}")
+    why = {"reason": "a mistake"}
+    gone = await site.ask("root", "DELETE", f"/api/grants/{made['id']}", why)
     assert gone.status_code == 200
+    taken, first = (await site.ask("ann", "GET", "/api/me")).json()["grants"]
+    assert (taken["kind"], taken["reason"]) == ("revoke", "a mistake")
+    assert taken["granted_by"] == site.email("root")
+    assert (first["kind"], first["holds"]) == ("grant", False)
+    for wrong in ({"reason": ["x"]}, {"reason": "x" * 5000}):
+        refused = await site.ask("root", "DELETE", f"/api/grants/{made['id']}", wrong)
+        assert refused.status_code == 400
     again = await site.ask("root", "DELETE", f"/api/grants/{made['id']}")
     assert again.status_code == 404
     day = (await site.ask("ann", "GET", "/api/me")).json()["limits"][0]
@@ -367,7 +407,7 @@ async def test_policies_are_checked_saved_and_kept(site: Site) -> None:
     from open_webui.models.functions import Functions
 
     valves = await Functions.get_function_valves_by_id(FUNCTION)
-    assert valves == {"policies": text}
+    assert valves == {"policies": text, "database_url": site.limits.valves.database_url}
 
 
 async def test_simulation_tells_who_would_have_been_refused(site: Site) -> None:

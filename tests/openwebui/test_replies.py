@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from helpers.limits.decisions import NOTHING, Amounts, Decision, LimitState
-from helpers.limits.limit import parse_limit
-from helpers.limits.periods import CalendarRules
 from helpers.limits.policies import ModelRule
-from helpers.limits.policy import AppliedLimit
-from helpers.metering.charges import make_charge, most_output_tokens
-from helpers.metering.usage import MeteredUsage
 from helpers.openwebui.replies import cap_output, wanted_output
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 PLAIN = ModelRule("*")
-
-
-def decision(*limits: tuple[str, int]) -> Decision:
-    """Limits with what is used of them."""
-    states = []
-    for text, used in limits:
-        limit = parse_limit(text)
-        window = limit.period.window(NOW, CalendarRules())
-        states.append(LimitState(AppliedLimit(limit, "user:u", window, ""), used, 0, window.end))
-    return Decision(tuple(states))
 
 
 @pytest.mark.parametrize(
@@ -107,40 +90,3 @@ def test_cap_output(body: dict[str, Any], capped: dict[str, Any]) -> None:
     """Every name that a request uses is lowered, Ollama's too; without any, one is set."""
     cap_output(body, 5)
     assert body == capped
-
-
-@pytest.mark.parametrize(
-    ("limits", "rule", "most"),
-    [
-        ([], PLAIN, None),
-        ([("9 requests/day", 1)], PLAIN, None),
-        ([("1k input tokens/day", 1)], PLAIN, None),
-        ([("1k tokens/day", 300)], PLAIN, 690),
-        ([("1k output tokens/day", 300)], PLAIN, 700),
-        ([("1k tokens/day", 300), ("200 output tokens/day", 0)], PLAIN, 200),
-        ([("1k tokens/day", 995)], PLAIN, 1),
-        ([("1k tokens/day", 300)], ModelRule("*", weight=Decimal(5)), 130),
-        ([("$0.01/day", 1_000)], PLAIN, None),
-        (
-            [("$0.01/day", 1_000)],
-            ModelRule("*", input_price=Decimal(100), output_price=Decimal(10)),
-            800,
-        ),
-    ],
-)
-def test_most_output(limits: list[tuple[str, int]], rule: ModelRule, most: int | None) -> None:
-    """With ten prompt tokens, the tightest limit bounds the output by its weight and price."""
-    assert most_output_tokens(decision(*limits), 10, rule) == most
-
-
-def test_charge_is_weighed_and_priced() -> None:
-    """Tokens count weighted and rounded up, money by price, and a free model not at all."""
-    usage = MeteredUsage(10, 3, 4, 77, estimated=False)
-    priced = ModelRule("*", Decimal("2.5"), Decimal(10), Decimal(1), Decimal("0.25"))
-    charge = make_charge(usage, priced)
-    assert (charge.input_tokens, charge.output_tokens) == (10, 3)
-    assert charge.cost_micros == 6 * 2.5 + 4 * 1 + 3 * 10
-    assert charge.counted == Amounts(1, 3, 1, charge.cost_micros)
-    assert make_charge(usage, PLAIN).cost_micros == 77
-    free = make_charge(usage, ModelRule("*", weight=Decimal(0)))
-    assert (free.counted, free.input_tokens, free.cost_micros) == (NOTHING, 10, 77)

@@ -15,7 +15,8 @@ from helpers.ledger.records import Reservation
 from helpers.ledger.reports import read_replayed
 from helpers.limits.decisions import Amounts
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import Policy, PolicySet, parse_policies
+from helpers.limits.policies import Policy, PolicySet
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,
@@ -27,13 +28,15 @@ from helpers.limits.policy import (
     scoped_limits,
 )
 from helpers.metering.charges import make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.simulation import Replay, SimulationResult, replay_start
 from tests.support.ledger_fixture import NOON, Clock
 
 # Seconds since the last one, user, model, source, tokens of the prompt and of the answer.
 Asked = tuple[int, str, str, str, int, int]
 RULES = CalendarRules()
+# The replay finds the windows by itself.
+ANY_TIME = datetime(2020, 1, 1, tzinfo=UTC)
 DEFAULT = Policy("default", "default", None)
 USERS = {
     "ann": Subject("ann", "ann@example.org", "user", (GroupRef("g1", "Students"),)),
@@ -111,7 +114,7 @@ def live_through(day: list[Asked], text: str, began: int) -> tuple[Ledger, list[
         reservation = Reservation(f"r{number:04}", USERS[user], names, source, "", "", "x", at)
         limits = limits_of(policies, USERS[user], names, at, source)
         rule = find_model_rule(policies, names)
-        charge = make_charge(MeteredUsage(prompt, output, 0, None, False), rule)
+        charge = make_charge(Usage(prompt, output), rule)
         asked = Amounts(0, charge.counted.input_tokens)
         decision = ledger.check(reservation, limits).with_request(asked)
         clock.now += 1
@@ -127,10 +130,10 @@ def simulate(ledger: Ledger, text: str, since: int, until: int) -> SimulationRes
     """Replay what a ledger has on record against a text."""
     policies, old = parse_policies(text), parse_policies(OLD)
 
-    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+    def find_limits(user_id: str, group_ids: str) -> tuple[AppliedLimit, ...]:
         subject = USERS[user_id]
         policy = choose_policy(subject, policies, DEFAULT, "priority")
-        return scoped_limits(subject, policy, policies, at, RULES)
+        return scoped_limits(subject, policy, policies, ANY_TIME, RULES)
 
     replay = Replay(
         find_limits,
@@ -167,9 +170,9 @@ def test_a_million_records_in_ten_seconds() -> None:
         "[pool.everyone]\nlimits = ['1M tokens/day']\n"
     )
 
-    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+    def find_limits(user_id: str, group_ids: str) -> tuple[AppliedLimit, ...]:
         subject = Subject(user_id, "", "user")
-        return scoped_limits(subject, policies.roles["user"], policies, at, RULES)
+        return scoped_limits(subject, policies.roles["user"], policies, ANY_TIME, RULES)
 
     rule = find_model_rule(policies, ("gpt-4o",))
     replay = Replay(find_limits, lambda names: (rule, rule), RULES, False)

@@ -39,7 +39,10 @@ def test_page_warns_then_refuses(
     first = page.send(f"one of {user.id} {FIFTY}").reply
     assert (first.notifications, first.error) == ([], None)
     second = page.send(f"two of {user.id} {FIFTY}").reply
-    warning = "50% of your limit of 100 tokens per day used; 50 left, resets tomorrow at 00:00 UTC."
+    warning = (
+        "50% of your limit of 100 tokens per day used; 50 left, resets tomorrow at 00:00 UTC."
+        " /usage-limits"
+    )
     assert second.notifications == [("warning", warning)]
     assert second.statuses[0] == warning
     assert second.text

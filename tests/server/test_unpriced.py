@@ -12,10 +12,11 @@ import pytest
 
 from helpers.ledger.identities import MOST_UNPRICED, HostNames, IdentityMemory, unpriced_models
 from helpers.limits.limit import parse_limit
-from helpers.limits.policies import ModelRule, parse_policies
+from helpers.limits.policies import ModelRule
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import ModelNames, Subject
 from helpers.metering.charges import Charge
-from helpers.metering.usage import ReplyMeter
+from helpers.metering.usage import ReplyMeter, Usage
 from helpers.openwebui.replies import Reply
 from scripts.provider.server import FakeProvider
 from tests.conftest import StartServer, wait_until
@@ -74,7 +75,7 @@ def test_reply_without_a_cost(
     limits = (SimpleNamespace(limit=parse_limit(limit)),)
     reply: Any = SimpleNamespace(meter=meter, rule=rule, limits=limits)
     cost = meter.total().cost_micros
-    assert Reply.lacks_price(reply, Charge(5, 5, cost_micros=cost or 0)) is lacks
+    assert Reply.lacks_price(reply, Charge(Usage(5, 5), cost or 0)) is lacks
 
 
 def test_told_once_and_until_priced(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,10 +15,11 @@ from helpers.ledger.records import Reservation
 from helpers.ledger.tables import records_table
 from helpers.limits.decisions import Decision
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import ModelRule, parse_policies
+from helpers.limits.policies import ModelRule
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import Subject, applied_limits, limits_via
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 
 NOON = int(datetime(2026, 3, 10, 12, tzinfo=UTC).timestamp())
 
@@ -97,5 +98,5 @@ class LedgerFixture:
 
 
 def tokens(input_tokens: int, output_tokens: int, cost: int = 0, weight: str = "1") -> Charge:
-    usage = MeteredUsage(input_tokens, output_tokens, 0, cost, estimated=False)
+    usage = Usage(input_tokens, output_tokens, 0, cost, estimated=False)
     return make_charge(usage, ModelRule("*", weight=Decimal(weight)))

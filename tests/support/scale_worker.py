@@ -11,14 +11,14 @@ from helpers.ledger.ledger import Admission
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import GroupRef, Subject
 from helpers.metering.charges import make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import build_reply
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
 
 LAB = GroupRef("g1", "Lab")
-TWENTY = make_charge(MeteredUsage(10, 10, 0, 0, estimated=False), ModelRule("*"))
+TWENTY = make_charge(Usage(10, 10, 0, 0, estimated=False), ModelRule("*"))
 
 
 def make_reply(keeper: Accounting, valves: AdminValves, user: str, now: datetime) -> Reply:

@@ -272,8 +272,11 @@ def test_grant_reset_and_revoke(
     own = open_usage(student)
     expect(own.get_by_role("table", name="Granted")).to_contain_text("+10,000")
 
+    granted.get_by_label(re.compile("Why 10,000")).fill("Handed in")
     granted.get_by_role("button", name=re.compile("Revoke 10,000")).click()
     expect(card).not_to_contain_text("10,150")
+    reasons = [row["reason"] for row in usage_limits.rows("usage_limits_grants")]
+    assert reasons[-2:] == ["Thesis week", "Handed in"]
     expect(card).to_contain_text("150")
 
     tab.get_by_role("checkbox", name="1,000 tokens per day").check()

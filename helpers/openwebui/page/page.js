@@ -249,6 +249,8 @@ function userParts(data, afterLimits) {
   ];
 }
 
+const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
+
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
@@ -262,9 +264,13 @@ function grantTable(grants, limits, revoke) {
     column("reason", t("reason")),
     times("expires_at", t("until"), (row) => when(row.expires_at)),
     ...(revoke ? [column("id", "Take back", (row) => {
-      const control = button("Revoke", () => revoke(row, control));
-      control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
-      return control;
+      const what = `${amount(row, row.amount)} of ${granted(row)}`;
+      const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
+      const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
+      return el("form.row", { onsubmit: (event) => {
+        event.preventDefault();
+        revoke(row, why.value, control);
+      } }, why, control);
     })] : []),
   ], rows, { plain: true }));
 }
@@ -402,10 +408,9 @@ function actions(who, limits, grants) {
       control.disabled = false;
     }
   };
-  const reason = () => el("input", { required: true, maxlength: 200 });
   const limit = select(countable.map((one) => [one.limit, textOf(one)]));
   const much = el("input", { required: true, placeholder: "10k" });
-  const [whyMore, whyReset] = [reason(), reason()];
+  const [whyMore, whyReset] = [reasonInput(), reasonInput()];
   const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
   const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
   const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
@@ -426,8 +431,8 @@ function actions(who, limits, grants) {
           "Reset");
       }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
       el(".row", {}, field("Reason", whyReset), zero)))),
-    grantTable(grants, limits, (grant, control) => change(control, "DELETE",
-      `grants/${encodeURIComponent(grant.id)}`, undefined, "Revoked")),
+    grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
+      `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
 }
 

@@ -1,4 +1,4 @@
-"""Policy tables: the policies text as checked tables, and what an error says about them."""
+"""Policies text: TOML to policies, and what an error says about it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from helpers.errors import ConfigurationError
+from helpers.limits.limit import Limit, parse_limit
 from helpers.limits.periods import quoted_text
+from helpers.limits.policies import ModelRule, Policy, PolicySet, Pool, fold_name
 
 # After the small numbers of the groups that were ranked on purpose, before any meant to be last.
 DEFAULT_GROUP_PRIORITY = 100
@@ -32,25 +35,28 @@ POOL_LIMITS_ALLOWED = 'a list such as ["100M tokens/month"]'
 CURLY_QUOTES = re.compile("[\u2018-\u201f\u00ab\u00bb]")
 PRICE_ALLOWED = "$ per million tokens, from 0 to 1,000,000, such as 2.5"
 
+# Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
+ROLES = ("user", "admin", "pending")
+
 
 class PoliciesError(ConfigurationError):
-    """All that is wrong with a policies text, in one line for each mistake.
+    """All that is wrong with a policies text, a line for each.
 
     Args:
-        first: The first mistake: its `where`, `given` and `allowed` are the error's.
+        first: Its `where`, `given` and `allowed` are this error's.
         others: The others, in the order of the text.
     """
 
     def __init__(self, first: ConfigurationError, *others: ConfigurationError) -> None:
         super().__init__(first.where, first.given, first.allowed)
-        self.mistakes = (first, *others)
+        self.errors = (first, *others)
 
     def __str__(self) -> str:
-        return "\n".join(str(mistake) for mistake in self.mistakes)
+        return "\n".join(str(error) for error in self.errors)
 
 
 def policies_error(where: str, given: str, allowed: str) -> PoliciesError:
-    """The error for one single mistake."""
+    """The error where one thing is wrong."""
     return PoliciesError(ConfigurationError(where, given, allowed))
 
 
@@ -213,7 +219,7 @@ def checked_table(model: type[CheckedTable], kind: str, name: str, values: objec
     meant = {guessed_key(model, key) for key in unknown}
     raise PoliciesError(
         *(
-            key_mistake(model, header, key, reason, values)
+            key_error(model, header, key, reason, values)
             for key, reason in kinds.items()
             if not (reason == "missing" and key in meant)
         )
@@ -249,7 +255,7 @@ def guessed_key(model: type[PolicyTable], key: str) -> str | None:
     return close[0] if close else None
 
 
-def key_mistake(
+def key_error(
     model: type[PolicyTable], header: str, key: str, reason: str, values: Mapping[str, object]
 ) -> ConfigurationError:
     """What is wrong with one key of a table, `reason` being pydantic's name for it."""
@@ -270,3 +276,172 @@ def shown_value(value: object, longest: int = 60) -> str:
     as_json = json.dumps(value, ensure_ascii=False, default=str)
     text = str(value) if isinstance(value, Decimal) else as_json
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def parse_policies(text: str) -> PolicySet:
+    """Read the policies text; an empty one is an empty set.
+
+    Raises:
+        PoliciesError: All that is wrong with it.
+    """
+    reader = PoliciesReader()
+    reader.read(load_toml(text))
+    if reader.errors:
+        raise PoliciesError(*reader.errors)
+    return PolicySet(
+        reader.groups,
+        reader.roles,
+        reader.users,
+        tuple(reader.pools),
+        tuple(reader.models),
+        reader.tasks_counted,
+    )
+
+
+class PoliciesReader:
+    """Turns tables into values, going on after an error to find the others."""
+
+    def __init__(self) -> None:
+        self.errors: list[ConfigurationError] = []
+        self.groups: dict[str, Policy] = {}
+        self.roles: dict[str, Policy] = {}
+        self.users: dict[str, Policy] = {}
+        self.pools: list[Pool] = []
+        self.models: list[ModelRule] = []
+        self.tasks_counted = False
+
+    def read(self, document: Mapping[str, object]) -> None:
+        readers: dict[str, Callable[[str, object], None]] = {
+            "group": self.read_group,
+            "role": self.read_role,
+            "user": self.read_user,
+            "pool": self.read_pool,
+            "model": self.read_model,
+        }
+        for kind, tables in document.items():
+            with self.collecting_errors():
+                if kind == "tasks":
+                    self.read_tasks(tables)
+                    continue
+                for name, values in named_tables(kind, tables).items():
+                    with self.collecting_errors():
+                        readers[kind](name, values)
+
+    @contextmanager
+    def collecting_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except PoliciesError as error:
+            self.errors.extend(error.errors)
+
+    def read_group(self, name: str, values: object) -> None:
+        table = limits_table(GroupTable, "group", name, values)
+        limits = table_limits("group", name, table.limits)
+        key = fold_name(name)
+        if key in self.groups:
+            raise self.same_as("group", name, self.groups[key])
+        self.groups[key] = Policy(name, "group", limits, table.priority)
+
+    def read_role(self, name: str, values: object) -> None:
+        table = limits_table(SubjectTable, "role", name, values)
+        if name not in ROLES:
+            raise policies_error(
+                table_header("role", name),
+                f"Open WebUI has no role {quoted_text(name)}",
+                " or ".join(table_header("role", role) for role in ROLES),
+            )
+        self.roles[name] = Policy(name, "role", table_limits("role", name, table.limits))
+
+    def read_user(self, name: str, values: object) -> None:
+        table = limits_table(SubjectTable, "user", name, values)
+        # Ids are kept as they are.
+        key = fold_name(name) if "@" in name else name.strip()
+        if key in self.users:
+            raise self.same_as("user", name, self.users[key])
+        self.users[key] = Policy(name, "user", table_limits("user", name, table.limits))
+
+    @staticmethod
+    def same_as(kind: str, name: str, other: Policy) -> PoliciesError:
+        """The error for a second table of the same group or user."""
+        return policies_error(
+            table_header(kind, name),
+            f"the same {kind} as {table_header(kind, other.name)}",
+            f"one table for each {kind}",
+        )
+
+    def read_pool(self, name: str, values: object) -> None:
+        table = limits_table(PoolTable, "pool", name, values)
+        limits = table_limits("pool", name, table.limits)
+        if limits is None:
+            raise policies_error(
+                f"{table_header('pool', name)} limits",
+                "a pool can't be unlimited",
+                f"{POOL_LIMITS_ALLOWED}, or no such pool",
+            )
+        self.pools.append(Pool(name, table.group, limits))
+
+    def read_model(self, name: str, values: object) -> None:
+        table = checked_table(ModelTable, "model", name, values)
+        self.models.append(ModelRule(glob=name, **table.model_dump()))
+
+    def read_tasks(self, values: object) -> None:
+        if (
+            not isinstance(values, dict)
+            or values.keys() - {"counted"}
+            or not isinstance(values.get("counted", False), bool)
+        ):
+            raise policies_error(
+                "[tasks]", shown_value(values), "nothing but counted = true or counted = false"
+            )
+        self.tasks_counted = values.get("counted", False)
+
+
+def limits_table(model: type[CheckedTable], kind: str, name: str, values: object) -> CheckedTable:
+    """A table of a kind that has limits.
+
+    Raises:
+        PoliciesError: All that is wrong with it: its keys, and the limits that can be told.
+    """
+    try:
+        return checked_table(model, kind, name, values)
+    except PoliciesError as error:
+        errors = list(error.errors)
+    limits = values.get("limits") if isinstance(values, dict) else None
+    if isinstance(limits, (str, list)) and all(isinstance(text, str) for text in limits):
+        try:
+            table_limits(kind, name, limits)
+        except PoliciesError as error:
+            errors += error.errors
+    raise PoliciesError(*errors)
+
+
+def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, ...] | None:
+    """The limits of a table; None for "unlimited".
+
+    Raises:
+        PoliciesError: Each limit that can't be read, or that counts what another one counts.
+    """
+    if isinstance(value, str) and value.strip().lower() == "unlimited":
+        return None
+    where = f"{table_header(kind, name)} limits"
+    texts = [value] if isinstance(value, str) else value
+    if not texts:
+        # No limit at all is a decision that should be readable.
+        raise policies_error(where, "an empty list", LIMITS_ALLOWED)
+    limits: dict[tuple[object, ...], Limit] = {}
+    errors = []
+    for text in texts:
+        try:
+            limit = parse_limit(text, where)
+        except ConfigurationError as error:
+            errors.append(error)
+            continue
+        # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
+        counts = limit.counts
+        if counts in limits:
+            given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
+            errors.append(ConfigurationError(where, given, "one of the two"))
+        limits[counts] = limit
+    if errors:
+        raise PoliciesError(*errors)
+    return tuple(limits.values())

@@ -1,0 +1,325 @@
+"""Many limits at once: where they stand at one moment of the ledger, read only."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from helpers.ledger.counters import (
+    CLOCK_TOLERANCE_SECONDS,
+    COUNTED_SUMS,
+    NO_END,
+    STEP_SECONDS,
+    counted_window,
+    counter_id,
+    glob_matches,
+    split_names,
+    sum_settled,
+)
+from helpers.ledger.limit_states import (
+    MOST_LOOK_UPS,
+    RUNNING,
+    KnownResets,
+    RunningReply,
+    latest_reset,
+    with_resets,
+)
+from helpers.ledger.tables import counters_table, grants_table, records_table
+from helpers.limits.decisions import NOTHING, Amounts, LimitState
+from helpers.limits.policy import EVERYONE, AppliedLimit
+
+ROWS_PER_QUERY = 500
+
+SnapshotResult = TypeVar("SnapshotResult")
+GrantKey = tuple[str, ...]
+# By user and window, what was used of each model (by its joined names) and from each source.
+WindowSums = defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]]
+
+
+def read_snapshot_of(
+    connection: Connection, work: Callable[[Connection], SnapshotResult]
+) -> SnapshotResult:
+    """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
+    sqlite = connection.dialect.name == "sqlite"
+    begin = "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    connection.exec_driver_sql(begin)
+    result = work(connection)
+    connection.exec_driver_sql("COMMIT")
+    return result
+
+
+def grant_key(applied: AppliedLimit) -> GrantKey:
+    """The columns by which a grant names the limit that it adds to."""
+    limit = applied.limit
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
+
+
+def in_parts(items: Collection[str]) -> Iterator[list[str]]:
+    """Values for INs of a bounded length, in order."""
+    ordered = sorted(items)
+    for start in range(0, len(ordered), ROWS_PER_QUERY):
+        yield ordered[start : start + ROWS_PER_QUERY]
+
+
+def read_counters(
+    connection: Connection, scopes: Collection[str], at: int
+) -> dict[str, tuple[int, ...]]:
+    """The counters of these scopes whose windows are open, by id: start, end and sums."""
+    columns = counters_table.c
+    query = select(
+        columns.id,
+        columns.window_start,
+        columns.window_end,
+        columns.requests,
+        columns.input_tokens,
+        columns.output_tokens,
+        columns.cost_micros,
+    )
+    return {
+        key: (start, end, requests, input_tokens, output_tokens, cost)
+        for some in in_parts(scopes)
+        for key, start, end, requests, input_tokens, output_tokens, cost in connection.execute(
+            query.where(columns.scope.in_(some), columns.window_end > at)
+        ).all()
+    }
+
+
+def read_granted(
+    connection: Connection, at: int, scope: str | None = None
+) -> Mapping[GrantKey, int]:
+    """What administrators have added to limits, or to those of one scope, by `grant_key`."""
+    columns = grants_table.c
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
+    query = select(*key, func.sum(columns.amount)).where(columns.expires_at > at).group_by(*key)
+    if scope is not None:
+        query = query.where(columns.scope == scope)
+    return {tuple(names): int(amount) for *names, amount in connection.execute(query).all()}
+
+
+def read_running(
+    connection: Connection, scope: str | None = None
+) -> Mapping[str, Sequence[RunningReply]]:
+    """Replies that are still running, or those of one scope, by each that they count for."""
+    query = RUNNING
+    if scope is not None and scope.startswith("user:"):
+        query = query.where(records_table.c.user_id == scope.removeprefix("user:"))
+    running: defaultdict[str, list[RunningReply]] = defaultdict(list)
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
+        query, {"except_id": ""}
+    ):
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
+        groups = (f"group:{group}" for group in split_names(group_ids))
+        for scope in (f"user:{user_id}", *groups, EVERYONE):
+            running[scope].append(reply)
+    return running
+
+
+@dataclass(frozen=True, slots=True)
+class CountedSpan:
+    """What is alike in a limit of many users: its counters' ids around the scope, and the window.
+
+    Args:
+        id_start: How the ids begin.
+        id_end: How they end.
+        start: The first second that counts.
+        end: The one after the last.
+        rolling: The length of a rolling window in seconds; 0 for another.
+    """
+
+    id_start: str
+    id_end: str
+    start: int
+    end: int
+    rolling: int
+
+    @classmethod
+    def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
+        """The span of a limit at the second `at`."""
+        source, rolling = applied.limit.source, applied.limit.period.rolling
+        id_start = f"via {source} " if source else ""
+        id_end = counter_id(applied).removeprefix(id_start + applied.scope)
+        seconds = 0 if rolling is None else int(rolling.total_seconds())
+        return cls(id_start, id_end, *counted_window(applied, at), seconds)
+
+    def missing(self, counter: Sequence[int] | None, at: int) -> tuple[int, int, int]:
+        """Which records to add to a counter (1) or to take from it (-1): from when, until when.
+
+        With 1 nothing that the counter has is of use; 0: it is up to date.
+        """
+        if counter is None:
+            return 1, self.start, self.end
+        if not self.rolling:
+            return 0, 0, 0
+        moved = self.start - counter[0]
+        outlived = counter[1] < at + CLOCK_TOLERANCE_SECONDS // 2
+        if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
+            return 1, self.start, NO_END
+        return (-1, counter[0], self.start) if moved > 0 else (0, 0, 0)
+
+
+@lru_cache
+def window_sums(sqlite: bool) -> Select[Any]:
+    """What users have used in the windows of a JSON list; built once, as that takes a while.
+
+    As one parameter: a list of values would take much longer to compile than to look up.
+    """
+    windows: Any
+    text = bindparam("windows", type_=Text)
+    if sqlite:
+        windows = func.json_each(text).table_valued("value")
+        parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
+    else:
+        elements = func.jsonb_array_elements(cast(text, JSONB))
+        windows = elements.table_valued(Column("value", JSONB)).render_derived()
+        parts = [windows.c.value[at].astext for at in range(3)]
+    user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
+    names, source = records_table.c.model_names, records_table.c.source
+    return (
+        select(user_id, since, until, names, source, *COUNTED_SUMS)
+        .select_from(windows)
+        .join(
+            records_table,
+            and_(
+                records_table.c.user_id == user_id,
+                records_table.c.created_at >= since,
+                records_table.c.created_at < until,
+                records_table.c.state == "settled",
+            ),
+        )
+        .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
+    )
+
+
+def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int]]) -> WindowSums:
+    """What users have used in windows of theirs, by the models' names and the source.
+
+    Args:
+        connection: The ledger's.
+        wanted: User ids, each with the first second and the one after the last.
+    """
+    found: WindowSums = defaultdict(list)
+    if wanted:
+        query = window_sums(connection.dialect.name == "sqlite")
+        rows = connection.execute(query, {"windows": json.dumps(sorted(wanted))})
+        for user, first, end, model_names, asked_from, *sums in rows:
+            found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
+    return found
+
+
+class LimitReader:
+    """Reads where limits stand at one instant: by their counters, else by the records.
+
+    Nothing is written and no lock is needed, if the connection sees one moment of the database.
+    However many limits are asked for at once, it takes few statements.
+
+    Args:
+        connection: The ledger's.
+        at: The instant.
+    """
+
+    def __init__(self, connection: Connection, at: datetime) -> None:
+        self._connection, self._second = connection, int(at.timestamp())
+        self._spans: dict[int, tuple[AppliedLimit, CountedSpan]] = {}
+        self._resets: KnownResets = {}
+        # By scope; None: by all of them, which is read once, as both are few.
+        self._running: dict[str | None, Mapping[str, Sequence[RunningReply]]] = {}
+        self._granted: dict[str | None, Mapping[GrantKey, int]] = {}
+
+    def read(self, limits: Sequence[AppliedLimit]) -> list[LimitState]:
+        """Where these stand."""
+        scopes = {applied.scope for applied in limits}
+        counters = read_counters(self._connection, scopes, self._second)
+        only = next(iter(scopes)) if len(scopes) == 1 else None
+        if only not in self._running:
+            self._running[only] = read_running(self._connection, only)
+            self._granted[only] = read_granted(self._connection, self._second, only)
+        running, granted = self._running[only], self._granted[only]
+        needs, windows = [], set()
+        for applied in limits:
+            span = self._span(applied)
+            counter = counters.get(f"{span.id_start}{applied.scope}{span.id_end}")
+            missing = (0, 0, 0)
+            if not applied.limit.is_moment:
+                missing = span.missing(counter, self._second)
+            if missing[0] and not applied.is_pool:
+                windows.add((applied.scope.removeprefix("user:"), *missing[1:]))
+            needs.append((counter, missing))
+        sums, states = sums_of_users(self._connection, windows), []
+        for applied, (counter, (sign, start, end)) in zip(limits, needs, strict=True):
+            used = NOTHING if counter is None or sign > 0 else Amounts(*counter[2:])
+            if sign:
+                more = self._sum(applied, start, end, sums)
+                used = used + more if sign > 0 else used - more
+            states.append(self._state(applied, used, granted, running))
+        if len(self._resets) >= MOST_LOOK_UPS:
+            return states
+        return list(with_resets(self._connection, states, self._second, self._resets))
+
+    def _span(self, applied: AppliedLimit) -> CountedSpan:
+        # By identity: at one instant a limit has one window, whoever it is applied to.
+        found = self._spans.get(id(applied.limit))
+        if found is None:
+            span = CountedSpan.of(applied, self._second)
+            found = self._spans[id(applied.limit)] = (applied, span)
+        return found[1]
+
+    def _sum(self, applied: AppliedLimit, start: int, end: int, sums: WindowSums) -> Amounts:
+        limit = applied.limit
+        if applied.is_pool:
+            glob, source = limit.model_glob, limit.source
+            return sum_settled(self._connection, applied.scope, glob, start, end, source)
+        return sum(
+            (
+                part
+                for names, source, part in sums[applied.scope.removeprefix("user:"), start, end]
+                if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+            ),
+            NOTHING,
+        )
+
+    def _state(
+        self,
+        applied: AppliedLimit,
+        used: Amounts,
+        granted: Mapping[GrantKey, int],
+        running: Mapping[str, Sequence[RunningReply]],
+    ) -> LimitState:
+        limit, reserved = applied.limit, NOTHING
+        for reply in () if limit.is_per_request else running.get(applied.scope, ()):
+            if reply.counts_for(applied, self._second):
+                reserved += reply.reserved
+        return LimitState(
+            applied,
+            used.of(limit.measure),
+            reserved.of(limit.measure),
+            latest_reset(applied, self._second),
+            granted.get(grant_key(applied), 0) if granted else 0,
+        )
+
+
+def read_states(
+    connection: Connection, limits: Sequence[AppliedLimit], at: datetime
+) -> tuple[LimitState, ...]:
+    """Where limits stand at the instant `at`, as a `LimitReader` finds it."""
+    return tuple(LimitReader(connection, at).read(limits)) if limits else ()
