@@ -46,7 +46,7 @@ async def make_filter(host: Host, database_url: str) -> AsyncIterator[MakeFilter
     await asyncio.get_running_loop().shutdown_default_executor()  # a form may still be reading
     for one in made:
         for accounting in [opened.accounting for opened in one._ledgers._opened.values()]:
-            accounting._ledger.rest()
+            accounting.ledger.rest()
             accounting._engine.dispose()
 
 
