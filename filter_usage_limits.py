@@ -13,15 +13,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15101  filter                       Open WebUI's hooks, and nothing but hooks.
-# 14812  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15186  filter                       Open WebUI's hooks, and nothing but hooks.
+# 14897  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1515  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1774  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  5993  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4566  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11023  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2782  metering.usage               What one reply is charged for, added up from its stream …
-#  3089  metering.charges             What one reply costs, in tokens, in money and toward limits.
+#  6003  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4576  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11065  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2792  metering.usage               What one reply is charged for, added up from its stream …
+#  3099  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   171  errors                       The exceptions, each carrying its data.
 #   220  logs                         The one logger; its name is how Open WebUI's log shows where …
@@ -35,57 +35,57 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1933  metering.pieces              What a text costs at least, by the first steps of the …
 #  2091  metering.estimates           Token estimates for texts and prompts whose provider reports …
 #  2316  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2563  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3197  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3281  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3555  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3764  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4204  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4858  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5001  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5269  ledger.reports               What records add up to by user, model, day, group and …
-#  5566  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5676  ledger.grants                What administrators add to limits, reset and take back; …
-#  5858  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  5951  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6478  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6662  openwebui.languages.en       18 languages.
-#  7306  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7351  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8251  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8732  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8813  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  8906  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9016  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9393  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9452  openwebui.replies            One reply from its admission to its end.
-#  9839  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10046  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10361  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10504  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10623  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10707  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10765  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10845  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11491  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11529  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11634  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11816  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 11919  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12260  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12452  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12532  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12677  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12767  openwebui.simulation         What is on record, replayed against a policies text.
-# 13072  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13393  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13563  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13630  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13753  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14024  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14278  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14445  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14598  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  2573  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3207  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3291  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3565  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3774  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4214  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4868  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5011  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5279  ledger.reports               What records add up to by user, model, day, group and …
+#  5576  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5686  ledger.grants                What administrators add to limits, reset and take back; …
+#  5868  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  5961  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6488  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6672  openwebui.languages.en       18 languages.
+#  7316  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7361  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8261  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8743  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8824  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  8917  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9027  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9404  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9465  openwebui.replies            One reply from its admission to its end.
+#  9852  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10088  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10403  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10546  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10665  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10749  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10807  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10887  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11533  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11571  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11676  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11858  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 11961  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12302  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12494  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12574  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12719  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12809  openwebui.simulation         What is on record, replayed against a policies text.
+# 13114  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13435  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13631  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13698  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13822  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14106  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14360  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14527  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14683  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ import requests
 from fastapi import Depends, FastAPI, HTTPException
 from pydantic import (
     BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ModelWrapValidatorHandler,
-    SerializerFunctionWrapHandler, ValidationError, ValidationInfo, field_validator,
+    SerializerFunctionWrapHandler, TypeAdapter, ValidationError, ValidationInfo, field_validator,
     model_serializer, model_validator
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -2430,9 +2430,25 @@ def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
         counts[kind] = max(count, counts.get(kind, 0))
     return counts
 
-def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | None:
-    details = fields.get(group)
-    return token_count(details.get(name)) if isinstance(details, dict) else None
+# Responses, and Realtime's sessions (and LangChain): with what came from the cache inside.
+RESPONSES_INPUT = ("input_tokens_details", "input_token_details")
+INPUT_DETAILS = ("prompt_tokens_details", *RESPONSES_INPUT)
+OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+CACHED_NAMES = ("cached_tokens", "cache_read")
+WRITTEN_NAMES = ("cache_write_tokens", "cache_creation_tokens", "cache_creation")
+
+def detail_count(
+    fields: Mapping[str, object], groups: tuple[str, ...], names: tuple[str, ...]
+) -> int | None:
+    """The largest count of these names in these groups of details; None where there is none."""
+    found = [fields[group] for group in groups if group in fields]
+    counts = [
+        token_count(details.get(name))
+        for details in found
+        if isinstance(details, dict)
+        for name in names
+    ]
+    return max((count for count in counts if count is not None), default=None)
 
 COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd", "total_cost_usd", "response_cost")
 COST_PARTS = (("input_cost", "output_cost"), ("prompt_cost", "completion_cost"))
@@ -2488,20 +2504,14 @@ def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
     input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
-    openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
-    cached = max(
-        counts.get("cached", 0),
-        detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
-        openai_cached,
-    )
+    responses_cached = detail_count(fields, RESPONSES_INPUT, CACHED_NAMES) or 0
+    cached = max(counts.get("cached", 0), detail_count(fields, INPUT_DETAILS, CACHED_NAMES) or 0)
     written = max(
-        counts.get("cache write", 0),
-        detail_count(fields, "prompt_tokens_details", "cache_write_tokens") or 0,
-        detail_count(fields, "prompt_tokens_details", "cache_creation_tokens") or 0,
+        counts.get("cache write", 0), detail_count(fields, INPUT_DETAILS, WRITTEN_NAMES) or 0
     )
     if cache := counts.get("cache"):
         # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
-        inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
+        inside = bool(counts.get("input") or responses_cached) and cache <= input_tokens
         if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
             input_tokens += cache
     elif cached > input_tokens > 0:  # so the prompt came without what was cached
@@ -2524,8 +2534,8 @@ def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
     )
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    details = ("completion_tokens_details", "output_tokens_details")
-    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    details = detail_count(fields, OUTPUT_DETAILS, ("reasoning_tokens", "reasoning"))
+    said = (counts.get("thoughts"), details)
     return max((count for count in said if count is not None), default=None)
 
 def split_total(
@@ -8265,6 +8275,7 @@ BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limi
 TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
 PAGE_UNREACHABLE = "The ledger can't be reached. Try again later."
@@ -9397,6 +9408,8 @@ HostVersion = tuple[int, int, int]
 
 OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
 REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
+# Since then a refusal's status comes through whole.
+STATUS_KEPT_VERSION: HostVersion = (0, 12, 0)
 # Since then the routes see for themselves whether API keys are on; before, a middleware told them.
 KEYS_ASKED_VERSION: HostVersion = (0, 11, 0)
 
@@ -9861,6 +9874,7 @@ class Passthrough:
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
         of_page: Whether the page itself needs it, so that it is never blocked.
+        in_images: Whether it is JSON that says how many images it asks for, each a request.
         model: What its records call the model, where a request doesn't name it.
     """
 
@@ -9871,6 +9885,7 @@ class Passthrough:
     asks_usage: bool = False
     in_json: bool = True
     of_page: bool = False
+    in_images: bool = False
     model: str = ""
 
 CHAT_PASSTHROUGHS = {
@@ -9887,6 +9902,7 @@ CHAT_PASSTHROUGHS = {
             counts_tokens=False,
             in_json=False,
             of_page=True,
+            in_images=path.startswith("/api/v1/images/"),
             model=path.rpartition("/")[2],
         )
         for path in (
@@ -9902,11 +9918,19 @@ INDEXING_PATH = re.compile(
     r"/api/v1/(?:files/|files/[^/]+/data/content/update"
     r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
     r"|query/(?:doc|collection))"
-    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
-    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+    r"|memories/(?:add|update|query|search|reindex|reset|[^/]+/update)"
+    r"|knowledge/(?:create|reindex|[^/]+/(?:update|file/add|file/update|files/batch/add)"
+    r"|metadata/reindex|external/(?:knowledge/create|source/[^/]+"
+    r"|connections/[^/]+/retrieve-test)))"
 )
+# Before 0.12.4, unless ENV is set to prod: embeds what stands behind, for anybody.
+EMBEDDING_TEST_PATH = "/api/v1/retrieval/ef/"
 LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 EMBEDDING_MODEL = "embedding"
+# As Open WebUI reads it, a text or a float included.
+WHOLE_NUMBER = TypeAdapter(int)
+# OpenAI makes ten at most.
+MOST_IMAGES = 50
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
 
 INDEXING = Passthrough(
@@ -9975,12 +9999,15 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     """
     first = path[1:7]
     if first not in ("openai", "ollama"):
-        if method != "POST":
+        if method == "POST":
+            if path in CHAT_PASSTHROUGHS:
+                return CHAT_PASSTHROUGHS[path]
+            if TASK_PATH.fullmatch(path):
+                return Passthrough("task", path)
+        elif method == "GET" and path.startswith(EMBEDDING_TEST_PATH):
+            return INDEXING
+        elif method != "PATCH":
             return None
-        if path in CHAT_PASSTHROUGHS:
-            return CHAT_PASSTHROUGHS[path]
-        if TASK_PATH.fullmatch(path):
-            return Passthrough("task", path)
         return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
@@ -10015,6 +10042,21 @@ def count_answers(body: dict[str, Any]) -> int:
     if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
         return count_choices(body)
     return count_choices(body) * len(prompts)
+
+def settle_images(body: dict[str, Any]) -> int:
+    """How many images a request asks for, written into it as it was understood here.
+
+    Raises:
+        PassthroughError: More than are made at once.
+    """
+    try:
+        wanted = WHOLE_NUMBER.validate_python(body.get("n", 1))
+    except ValidationError:  # which Open WebUI refuses, but for null
+        return 1
+    if wanted > MOST_IMAGES:
+        raise PassthroughError(Refusal(400, TOO_MANY_IMAGES_SENTENCE.format(most=MOST_IMAGES)))
+    body["n"] = wanted
+    return max(1, wanted)
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
@@ -13505,6 +13547,32 @@ async def send_own(
         below = getattr(below, "app", None)
     await answer(scope, receive, send)
 
+def keep_status(request: Any) -> None:
+    """See that a refusal keeps its status in a chat that this worker got before it had the layer.
+
+    Open WebUI before 0.12 makes it 400, and would answer so.
+    """
+    scope = getattr(request, "scope", {})
+    path = CHAT_PASSTHROUGHS.get(scope.get("path", ""))
+    handlers = scope.get("starlette.exception_handlers")
+    if path is None or handlers is None or current_state.get() is not None:
+        return
+    if host_version() >= STATUS_KEPT_VERSION:
+        return
+    current_state.set(scope.setdefault("state", {}))
+    of_errors, of_statuses = handlers
+
+    async def answer(request: Request, error: Exception) -> Response:
+        meant = request.scope.get("state", {}).get(REFUSAL_STATE)
+        if meant is None:
+            theirs: Response = await of_errors[HTTPException.__base__](request, error)
+            return theirs
+        refusal, form = Refusal(*meant), CHAT_PASSTHROUGHS[request.scope["path"]].form
+        headers = {name.decode(): value.decode() for name, value in [*refusal.headers(), *MARK]}
+        return Response(refusal.body(form), refusal.status, headers, "application/json")
+
+    of_statuses[400] = answer
+
 class ChatAnswer:
     """The answer of a path where the hooks run."""
 
@@ -13634,15 +13702,16 @@ class MeteredCall:
     """One call: metered by its answer, and settled at whichever end.
 
     Args:
-        reply: What is reserved for it; None where nothing is.
+        replies: What is reserved for it; more than one only where it asks for so many images.
         headers: Where its limits stand.
     """
 
     def __init__(
-        self, passthrough: Passthrough, reply: Reply | None, send: Send, headers: RawHeaders
+        self, passthrough: Passthrough, replies: list[Reply], send: Send, headers: RawHeaders
     ) -> None:
         self._passthrough = passthrough
-        self._reply = reply
+        self._replies = replies
+        self._reply = replies[0] if replies else None
         self._send = send
         self._headers = [*MARK, *headers]
         self._reader = AnswerReader(None)
@@ -13676,9 +13745,9 @@ class MeteredCall:
                     unasked.note(str(again.get("model")), again, StreamingResponse(()))
             await self._release()
         finally:
-            if self._reply is not None:
-                charge = passthrough_charge(self._reply, self._passthrough, self._reader.status)
-                await self._reply.keeper.end(self._reply, charge)
+            for reply in self._replies:
+                charge = passthrough_charge(reply, self._passthrough, self._reader.status)
+                await reply.keeper.end(reply, charge)
 
     async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
         counts = self._reply is not None and self._passthrough.counts_tokens
@@ -13925,7 +13994,11 @@ class PassthroughGuard:
             return
         read: ReadRequest | None = None
         body: dict[str, Any] = {"model": passthrough.model}
-        if passthrough.in_json and passthrough.kind != "unknown":
+        requests = 1
+        if passthrough.in_images:
+            read = await ReadRequest.read(receive)
+            requests = settle_images(read.value)
+        elif passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
                 raise PassthroughError(Refusal(400, BACKGROUND_SENTENCE))
@@ -13950,10 +14023,19 @@ class PassthroughGuard:
             if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
                 reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
-        metadata: dict[str, Any] = {ADJUST_KEY: adjust}
-        body = await self.admit(body, user, metadata, Request(scope))
-        reply = metadata.get(METADATA_KEY)
-        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        replies: list[Reply] = []
+        try:
+            for _ in range(requests):
+                metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+                body = await self.admit(body, user, metadata, Request(scope))
+                if METADATA_KEY in metadata:
+                    replies.append(metadata[METADATA_KEY])
+        except BaseException:  # all of them or none
+            for each in replies:
+                await each.keeper.end(each, None)
+            raise
+        reply = replies[0] if replies else None
+        call = MeteredCall(passthrough, replies, send, limit_headers(scope["state"]))
         again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
@@ -14460,6 +14542,9 @@ class UsageLimitsLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        path = scope.get("path", "")
+        if path.endswith("\n"):  # Starlette's routes end with `$`, which matches before one too
+            scope["path"] = path.rstrip("\n")
         if scope["type"] == "http":
             if is_page_path(route_path(scope)):
                 await self.serve_page(scope, receive, send)
@@ -15144,6 +15229,7 @@ class Filter:
         metadata = {} if __metadata__ is None else __metadata__
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        keep_status(__request__)
         # A program would get an error for an answer, so its message goes to the model.
         on_page = emitter is not None and request_source(metadata) in ("page", "temporary")
         if emitter is not None and on_page and asks_for_usage(body):

@@ -16,6 +16,7 @@ from helpers.openwebui.admission import (
     link_in_chat,
     refuse,
 )
+from helpers.openwebui.answers import keep_status
 from helpers.openwebui.chat_events import tell_admitted, tell_settled
 from helpers.openwebui.host import (
     HostError,
@@ -79,6 +80,7 @@ class Filter:
         metadata = {} if __metadata__ is None else __metadata__
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        keep_status(__request__)
         # A program would get an error for an answer, so its message goes to the model.
         on_page = emitter is not None and request_source(metadata) in ("page", "temporary")
         if emitter is not None and on_page and asks_for_usage(body):

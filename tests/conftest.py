@@ -146,15 +146,50 @@ def start_server(
         def start(**env: str) -> OwnServer:
             folder = tmp_path_factory.mktemp("own-server")
             running = stack.enter_context(new_server(provider, folder, empty_database, env))
-            own = OpenWebUIAdmin.sign_up(running.url)
-            stack.callback(own.close)
-            own.publish_models()
-            own.install_function(FUNCTION_ID, FUNCTION_FILE.read_text(encoding="utf-8"))
-            installed = InstalledFilter(own, running.database_url)
-            installed.switch(active=True, everywhere=True)
-            return OwnServer(running, own, installed)
+            return furnish(running, stack)
 
         yield start
+
+
+def furnish(running: OpenWebUIServer, stack: ExitStack) -> "OwnServer":
+    """A server's administrator, and the filter, on for all models."""
+    own = OpenWebUIAdmin.sign_up(running.url)
+    stack.callback(own.close)
+    own.publish_models()
+    own.install_function(FUNCTION_ID, FUNCTION_FILE.read_text(encoding="utf-8"))
+    installed = InstalledFilter(own, running.database_url)
+    installed.switch(active=True, everywhere=True)
+    return OwnServer(running, own, installed)
+
+
+@pytest.fixture(scope="session")
+def open_server(
+    provider: FakeProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["OwnServer"]:
+    """An Open WebUI with every way to a model open, those that are deprecated too."""
+    folder, fake = tmp_path_factory.mktemp("open-server"), "fake-llm"
+    env = {
+        "ENABLE_OLLAMA_API": "true",
+        "OLLAMA_BASE_URL": f"http://127.0.0.1:{provider.port}/ollama",
+        "ENABLE_OPENAI_API_PASSTHROUGH": "true",
+        "RAG_EMBEDDING_ENGINE": "openai",
+        "AUDIO_REALTIME_ENABLED": "true",
+        "ENABLE_IMAGE_GENERATION": "true",
+        "ENABLE_IMAGE_EDIT": "true",
+        "IMAGE_GENERATION_ENGINE": "openai",
+        "IMAGE_EDIT_ENGINE": "openai",
+        "AUDIO_STT_ENGINE": "openai",
+        "AUDIO_TTS_ENGINE": "openai",
+        "ENABLE_CHANNELS": "true",
+        "USER_PERMISSIONS_FEATURES_AUTOMATIONS": "true",
+    }
+    for name in ("RAG", "AUDIO_REALTIME", "IMAGES", "IMAGES_EDIT", "AUDIO_STT", "AUDIO_TTS"):
+        env |= {f"{name}_OPENAI_API_BASE_URL": provider.url, f"{name}_OPENAI_API_KEY": fake}
+    with ExitStack() as stack:
+        running = stack.enter_context(new_server(provider, folder, empty_database, env))
+        own = furnish(running, stack)
+        own.admin.publish_models()
+        yield own
 
 
 @pytest.fixture(scope="session")

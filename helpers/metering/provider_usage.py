@@ -131,9 +131,26 @@ def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
     return counts
 
 
-def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | None:
-    details = fields.get(group)
-    return token_count(details.get(name)) if isinstance(details, dict) else None
+# Responses, and Realtime's sessions (and LangChain): with what came from the cache inside.
+RESPONSES_INPUT = ("input_tokens_details", "input_token_details")
+INPUT_DETAILS = ("prompt_tokens_details", *RESPONSES_INPUT)
+OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+CACHED_NAMES = ("cached_tokens", "cache_read")
+WRITTEN_NAMES = ("cache_write_tokens", "cache_creation_tokens", "cache_creation")
+
+
+def detail_count(
+    fields: Mapping[str, object], groups: tuple[str, ...], names: tuple[str, ...]
+) -> int | None:
+    """The largest count of these names in these groups of details; None where there is none."""
+    found = [fields[group] for group in groups if group in fields]
+    counts = [
+        token_count(details.get(name))
+        for details in found
+        if isinstance(details, dict)
+        for name in names
+    ]
+    return max((count for count in counts if count is not None), default=None)
 
 
 COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd", "total_cost_usd", "response_cost")
@@ -193,20 +210,14 @@ def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
     input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
-    openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
-    cached = max(
-        counts.get("cached", 0),
-        detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
-        openai_cached,
-    )
+    responses_cached = detail_count(fields, RESPONSES_INPUT, CACHED_NAMES) or 0
+    cached = max(counts.get("cached", 0), detail_count(fields, INPUT_DETAILS, CACHED_NAMES) or 0)
     written = max(
-        counts.get("cache write", 0),
-        detail_count(fields, "prompt_tokens_details", "cache_write_tokens") or 0,
-        detail_count(fields, "prompt_tokens_details", "cache_creation_tokens") or 0,
+        counts.get("cache write", 0), detail_count(fields, INPUT_DETAILS, WRITTEN_NAMES) or 0
     )
     if cache := counts.get("cache"):
         # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
-        inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
+        inside = bool(counts.get("input") or responses_cached) and cache <= input_tokens
         if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
             input_tokens += cache
     elif cached > input_tokens > 0:  # so the prompt came without what was cached
@@ -230,8 +241,8 @@ def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
 
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    details = ("completion_tokens_details", "output_tokens_details")
-    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    details = detail_count(fields, OUTPUT_DETAILS, ("reasoning_tokens", "reasoning"))
+    said = (counts.get("thoughts"), details)
     return max((count for count in said if count is not None), default=None)
 
 

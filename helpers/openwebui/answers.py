@@ -8,10 +8,15 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
+from fastapi import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 
 from helpers.logs import log
 from helpers.metering.usage import ReplyMeter
+from helpers.openwebui.host import host_version
+from helpers.openwebui.host_versions import STATUS_KEPT_VERSION
 from helpers.openwebui.http_requests import (
     LIMITS_STATE,
     MOST_LAYERS,
@@ -21,8 +26,9 @@ from helpers.openwebui.http_requests import (
     Receive,
     Scope,
     Send,
+    current_state,
 )
-from helpers.openwebui.passthrough import Passthrough
+from helpers.openwebui.passthrough import CHAT_PASSTHROUGHS, Passthrough
 from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
 
 # Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
@@ -140,6 +146,33 @@ async def send_own(
             return
         below = getattr(below, "app", None)
     await answer(scope, receive, send)
+
+
+def keep_status(request: Any) -> None:
+    """See that a refusal keeps its status in a chat that this worker got before it had the layer.
+
+    Open WebUI before 0.12 makes it 400, and would answer so.
+    """
+    scope = getattr(request, "scope", {})
+    path = CHAT_PASSTHROUGHS.get(scope.get("path", ""))
+    handlers = scope.get("starlette.exception_handlers")
+    if path is None or handlers is None or current_state.get() is not None:
+        return
+    if host_version() >= STATUS_KEPT_VERSION:
+        return
+    current_state.set(scope.setdefault("state", {}))
+    of_errors, of_statuses = handlers
+
+    async def answer(request: Request, error: Exception) -> Response:
+        meant = request.scope.get("state", {}).get(REFUSAL_STATE)
+        if meant is None:
+            theirs: Response = await of_errors[HTTPException.__base__](request, error)
+            return theirs
+        refusal, form = Refusal(*meant), CHAT_PASSTHROUGHS[request.scope["path"]].form
+        headers = {name.decode(): value.decode() for name, value in [*refusal.headers(), *MARK]}
+        return Response(refusal.body(form), refusal.status, headers, "application/json")
+
+    of_statuses[400] = answer
 
 
 class ChatAnswer:

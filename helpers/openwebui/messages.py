@@ -31,6 +31,7 @@ BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limi
 TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
 PAGE_UNREACHABLE = "The ledger can't be reached. Try again later."

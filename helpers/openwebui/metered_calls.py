@@ -25,15 +25,16 @@ class MeteredCall:
     """One call: metered by its answer, and settled at whichever end.
 
     Args:
-        reply: What is reserved for it; None where nothing is.
+        replies: What is reserved for it; more than one only where it asks for so many images.
         headers: Where its limits stand.
     """
 
     def __init__(
-        self, passthrough: Passthrough, reply: Reply | None, send: Send, headers: RawHeaders
+        self, passthrough: Passthrough, replies: list[Reply], send: Send, headers: RawHeaders
     ) -> None:
         self._passthrough = passthrough
-        self._reply = reply
+        self._replies = replies
+        self._reply = replies[0] if replies else None
         self._send = send
         self._headers = [*MARK, *headers]
         self._reader = AnswerReader(None)
@@ -67,9 +68,9 @@ class MeteredCall:
                     unasked.note(str(again.get("model")), again, StreamingResponse(()))
             await self._release()
         finally:
-            if self._reply is not None:
-                charge = passthrough_charge(self._reply, self._passthrough, self._reader.status)
-                await self._reply.keeper.end(self._reply, charge)
+            for reply in self._replies:
+                charge = passthrough_charge(reply, self._passthrough, self._reader.status)
+                await reply.keeper.end(reply, charge)
 
     async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
         counts = self._reply is not None and self._passthrough.counts_tokens

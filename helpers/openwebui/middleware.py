@@ -43,6 +43,9 @@ class UsageLimitsLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        path = scope.get("path", "")
+        if path.endswith("\n"):  # Starlette's routes end with `$`, which matches before one too
+            scope["path"] = path.rstrip("\n")
         if scope["type"] == "http":
             if is_page_path(route_path(scope)):
                 await self.serve_page(scope, receive, send)

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from pydantic import TypeAdapter, ValidationError
+
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import Usage
-from helpers.openwebui.refusals import ErrorForm
+from helpers.openwebui.messages import TOO_MANY_IMAGES_SENTENCE
+from helpers.openwebui.refusals import ErrorForm, PassthroughError, Refusal
 from helpers.openwebui.replies import Reply, count_choices
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
@@ -36,6 +39,7 @@ class Passthrough:
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
         of_page: Whether the page itself needs it, so that it is never blocked.
+        in_images: Whether it is JSON that says how many images it asks for, each a request.
         model: What its records call the model, where a request doesn't name it.
     """
 
@@ -46,6 +50,7 @@ class Passthrough:
     asks_usage: bool = False
     in_json: bool = True
     of_page: bool = False
+    in_images: bool = False
     model: str = ""
 
 
@@ -63,6 +68,7 @@ CHAT_PASSTHROUGHS = {
             counts_tokens=False,
             in_json=False,
             of_page=True,
+            in_images=path.startswith("/api/v1/images/"),
             model=path.rpartition("/")[2],
         )
         for path in (
@@ -78,11 +84,19 @@ INDEXING_PATH = re.compile(
     r"/api/v1/(?:files/|files/[^/]+/data/content/update"
     r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
     r"|query/(?:doc|collection))"
-    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
-    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+    r"|memories/(?:add|update|query|search|reindex|reset|[^/]+/update)"
+    r"|knowledge/(?:create|reindex|[^/]+/(?:update|file/add|file/update|files/batch/add)"
+    r"|metadata/reindex|external/(?:knowledge/create|source/[^/]+"
+    r"|connections/[^/]+/retrieve-test)))"
 )
+# Before 0.12.4, unless ENV is set to prod: embeds what stands behind, for anybody.
+EMBEDDING_TEST_PATH = "/api/v1/retrieval/ef/"
 LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 EMBEDDING_MODEL = "embedding"
+# As Open WebUI reads it, a text or a float included.
+WHOLE_NUMBER = TypeAdapter(int)
+# OpenAI makes ten at most.
+MOST_IMAGES = 50
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
 
 INDEXING = Passthrough(
@@ -153,12 +167,15 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     """
     first = path[1:7]
     if first not in ("openai", "ollama"):
-        if method != "POST":
+        if method == "POST":
+            if path in CHAT_PASSTHROUGHS:
+                return CHAT_PASSTHROUGHS[path]
+            if TASK_PATH.fullmatch(path):
+                return Passthrough("task", path)
+        elif method == "GET" and path.startswith(EMBEDDING_TEST_PATH):
+            return INDEXING
+        elif method != "PATCH":
             return None
-        if path in CHAT_PASSTHROUGHS:
-            return CHAT_PASSTHROUGHS[path]
-        if TASK_PATH.fullmatch(path):
-            return Passthrough("task", path)
         return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
@@ -195,6 +212,22 @@ def count_answers(body: dict[str, Any]) -> int:
     if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
         return count_choices(body)
     return count_choices(body) * len(prompts)
+
+
+def settle_images(body: dict[str, Any]) -> int:
+    """How many images a request asks for, written into it as it was understood here.
+
+    Raises:
+        PassthroughError: More than are made at once.
+    """
+    try:
+        wanted = WHOLE_NUMBER.validate_python(body.get("n", 1))
+    except ValidationError:  # which Open WebUI refuses, but for null
+        return 1
+    if wanted > MOST_IMAGES:
+        raise PassthroughError(Refusal(400, TOO_MANY_IMAGES_SENTENCE.format(most=MOST_IMAGES)))
+    body["n"] = wanted
+    return max(1, wanted)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:

@@ -37,6 +37,7 @@ from helpers.openwebui.passthrough import (
     cap_passthrough,
     count_answers,
     passthrough_output,
+    settle_images,
 )
 from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Refusal
 from helpers.openwebui.replies import METADATA_KEY, Reply
@@ -218,7 +219,11 @@ class PassthroughGuard:
             return
         read: ReadRequest | None = None
         body: dict[str, Any] = {"model": passthrough.model}
-        if passthrough.in_json and passthrough.kind != "unknown":
+        requests = 1
+        if passthrough.in_images:
+            read = await ReadRequest.read(receive)
+            requests = settle_images(read.value)
+        elif passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
                 raise PassthroughError(Refusal(400, BACKGROUND_SENTENCE))
@@ -243,10 +248,19 @@ class PassthroughGuard:
             if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
                 reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
-        metadata: dict[str, Any] = {ADJUST_KEY: adjust}
-        body = await self.admit(body, user, metadata, Request(scope))
-        reply = metadata.get(METADATA_KEY)
-        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        replies: list[Reply] = []
+        try:
+            for _ in range(requests):
+                metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+                body = await self.admit(body, user, metadata, Request(scope))
+                if METADATA_KEY in metadata:
+                    replies.append(metadata[METADATA_KEY])
+        except BaseException:  # all of them or none
+            for each in replies:
+                await each.keeper.end(each, None)
+            raise
+        reply = replies[0] if replies else None
+        call = MeteredCall(passthrough, replies, send, limit_headers(scope["state"]))
         again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:

@@ -3,6 +3,7 @@
 python -m scripts.compat                 the first and the newest release of each series
 python -m scripts.compat 0.11 0.10.1     those (a series or a release)
 python -m scripts.compat --write         the same as the first, and write docs/compatibility.md
+python -m scripts.compat --resume        leave out where all tests have passed with this very filter
 
 Each Open WebUI gets an environment of its own under .cache/compat, with Python 3.11 and with 3.12
 where both are installed (2.5 GB, or 8 GB where no CPU build of torch can be had; removed afterwards
@@ -12,6 +13,7 @@ unless --keep is given). The tests themselves run in the project's.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -23,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.compat.environments import (
+    DIRECTORY,
     EnvironmentFailed,
     HostEnvironment,
     newest_of,
@@ -33,30 +36,51 @@ from scripts.compat.hosts import SERIES
 from scripts.compat.results import HostResults, all_tables, read_outcomes
 from scripts.setup_environment import ROOT, SUPPORTED, has_worked
 
+# Those with several servers or workers take as long as all these: `make test` runs them.
 TESTS = (
     "tests/server/test_enforcement.py",
     "tests/server/test_ends.py",
     "tests/server/test_forgery.py",
     "tests/server/test_passthrough.py",
+    "tests/server/test_usage_page.py",
+    "tests/server/test_every_route.py",
     "tests/openwebui/test_host_versions.py",
-    "tests/server/test_servers_postgresql.py",
 )
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 MARKS = ("<!-- compat: written by scripts/compat/command.py --write -->", "<!-- /compat -->")
 
 
-def run_tests(host: HostEnvironment, more: Sequence[str]) -> HostResults:
+def run_tests(host: HostEnvironment, more: Sequence[str], resume: bool = False) -> HostResults:
     """Run the tests against one Open WebUI.
+
+    Args:
+        more: More arguments for pytest.
+        resume: Whether the results count of a run that passed with the same filter.
 
     Raises:
         EnvironmentFailed: It can't be installed, or pytest could not run.
     """
+    python = python_version(host.python)
+    pasted = hashlib.sha256((ROOT / "filter_usage_limits.py").read_bytes()).hexdigest()[:16]
+    kept = DIRECTORY / "passed" / f"{host.version}-{python}-{pasted}.xml"
+    if resume and not more and kept.exists():
+        say(f"Open WebUI {host.version} has passed already")
+        return HostResults(host.version, python, read_outcomes(kept))
     host.make()
     say(f"the tests against Open WebUI {host.version}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="compat-") as folder:
         report = Path(folder) / "report.xml"
-        pytest = [sys.executable, "-m", "pytest", "--quiet", "--tb=short", "-p", "no:cacheprovider"]
+        pytest = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--quiet",
+            "--tb=short",
+            "--durations=5",
+            "-p",
+            "no:cacheprovider",
+        ]
         subprocess.run(
             [*pytest, *TESTS, f"--junitxml={report}", *more],
             cwd=ROOT,
@@ -65,9 +89,12 @@ def run_tests(host: HostEnvironment, more: Sequence[str]) -> HostResults:
         )
         if not report.exists():
             raise EnvironmentFailed(f"pytest did not run for Open WebUI {host.version}")
-        outcomes = read_outcomes(report)
-    say(f"{len(outcomes)} tests in {time.monotonic() - began:.0f} s")
-    return HostResults(host.version, python_version(host.python), outcomes)
+        results = HostResults(host.version, python, read_outcomes(report))
+        if not more and not results.failures:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(report, kept)
+    say(f"{len(results.outcomes)} tests in {time.monotonic() - began:.0f} s")
+    return results
 
 
 def python_version(python: str) -> str:
@@ -109,6 +136,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "versions", nargs="*", default=list(SERIES), help=f"default: {' '.join(SERIES)}"
     )
     parser.add_argument("--keep", action="store_true", help="keep the environments")
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out what has passed with this very filter"
+    )
     parser.add_argument("--write", action="store_true", help="write docs/compatibility.md")
     parser.add_argument(
         "--python",
@@ -134,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pythons = options.python or installed_pythons()
         for host in (HostEnvironment(one, python) for python in pythons for one in newest):
             try:
-                results.append(run_tests(host, more))
+                results.append(run_tests(host, more, options.resume))
             finally:
                 if not options.keep:
                     host.remove()

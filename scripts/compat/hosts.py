@@ -71,6 +71,11 @@ OLLAMA_EMBEDDINGS = Ability(
     (0, 11, 0),
     "there is none",
 )
+AUTOMATION_SOURCE = Ability(
+    "automations that say that they are",
+    (0, 11, 4),  # or one of the three before it
+    "they are on record as from the page, so no limit `via automation` counts them; all others do",
+)
 ABILITIES = (
     PROVIDER_STATUS,
     NESTED_GROUPS,
@@ -79,6 +84,7 @@ ABILITIES = (
     TEMPORARY_PREFIX,
     VOICE_CALLS,
     OLLAMA_EMBEDDINGS,
+    AUTOMATION_SOURCE,
 )
 
 
@@ -186,12 +192,25 @@ FEATURES = (
         needs=REQUEST_HOOK,
     ),
     Feature(
-        "PostgreSQL: two servers; SQLite: two workers",
+        "`/usage`, the usage pages and their JSON",
         (
-            "test_first_calls_on_both_make_the_tables_once",
-            "test_limit_holds_across_servers",
-            "test_killed_server_leaves_its_reservation_to_the_other",
-            "test_limit_holds_across_workers",
+            "test_nobody_gets_in_and_users_see_only_their_own",
+            "test_me_users_report_and_grants",
+            "test_policies_saved_on_the_page_are_in_force_at_once",
+            "test_usage_in_a_chat",
+            "test_usage_as_a_first_message_gets_no_title_from_a_model",
+            "test_the_form_tells_who_is_near_and_why_a_save_is_refused",
+            "test_switched_off_there_is_nothing",
+            "test_reports_come_as_json_and_csv",
+        ),
+    ),
+    Feature(
+        "Every route that reaches a model is known, in all spellings",
+        (
+            "test_every_route_that_calls_a_model_is_known",
+            "test_no_route_calls_a_model_over_a_limit",
+            "test_no_spelling_calls_a_model_over_a_limit",
+            "test_no_detour_calls_a_model_over_a_limit",
         ),
     ),
     Feature(
@@ -216,11 +235,10 @@ FEATURES = (
             "test_pasted_anew_and_switched_off_in_mid_stream",
             "test_a_stream_that_is_left_is_charged",
             "test_a_provider_that_fails_costs_nothing",
-            "test_two_workers_started_anew",
             "test_embeddings_of_files_and_memories",
+            "test_each_image_is_a_request",
             "test_a_provider_that_refuses_to_be_asked_for_usage",
             "test_refusals_can_be_read_by_other_pages",
-            "test_parallel_calls_with_lengths_that_are_not_obeyed",
         ),
     ),
     Feature(

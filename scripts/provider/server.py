@@ -7,6 +7,7 @@ Run alone with ``python -m scripts.provider --port 9099``, or from a test as a t
     POST /v1/chat/completions   an answer, streaming or not
     GET  /responses/v1/models, POST /responses/v1/responses: the same by OpenAI's Responses API
     POST /v1/completions, /v1/embeddings, /v1/responses, /v1/audio/speech: the rest of OpenAI's
+    POST /v1/images/generations, /v1/images/edits: pictures
     WS   /v1/realtime           a voice session
     GET  /ollama/api/tags, POST /ollama/api/chat, …/generate, …/embed, /ollama/v1/*: an Ollama
     GET  /calls                 what every call cost and how it ended
@@ -55,6 +56,10 @@ from scripts.provider.responses import ResponsesAnswer, as_messages
 
 MODELS = ("fake-llm", "fake-llm-large", "fake-llm-free")
 RESPONSES_MODEL = "fake-llm-responses"  # answers by the Responses API
+# One dot.
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQAAAAA3bvkkAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -213,6 +218,8 @@ class FakeProvider:
 
         return [
             Route("/v1/audio/speech", self._speech, methods=["POST"]),
+            Route("/v1/images/generations", self._images, methods=["POST"]),
+            Route("/v1/images/edits", self._images, methods=["POST"]),
             WebSocketRoute("/v1/realtime", self._realtime),
             Route("/ollama/api/tags", list_tags),
             Route("/ollama/api/version", version),
@@ -225,6 +232,21 @@ class FakeProvider:
         call = Call("speech", "speech", request.url.path, False, text, 0, 0, 0, finished=True)
         self.call_log.close(self.call_log.enter(call))
         return Response(b"sound", media_type="audio/mpeg")
+
+    async def _images(self, request: Request) -> Response:
+        """As many pictures as are asked for."""
+        if "edits" in request.url.path:
+            async with request.form() as form:
+                body: dict[str, Any] = dict(form)
+        else:
+            body = await request.json()
+        text, number = str(body.get("prompt")), int(str(body.get("n") or 1))
+        if "[[error" in text:
+            return JSONResponse({"error": {"message": "no picture"}}, status_code=500)
+        for _ in range(number):
+            call = Call("images", "images", request.url.path, False, text, 0, 0, 0, finished=True)
+            self.call_log.close(self.call_log.enter(call))
+        return JSONResponse({"data": [{"b64_json": PICTURE}] * number})
 
     async def _realtime(self, socket: WebSocket) -> None:
         """A voice session: what is asked for is said in 121 tokens."""
@@ -243,7 +265,11 @@ class FakeProvider:
     async def _book_voice(self, socket: WebSocket, what: str, read: int, written: int) -> None:
         call = Call(uuid4().hex, "realtime", "/v1/realtime", True, what, read, written, 0)
         self.call_log.close(self.call_log.enter(call))
-        usage = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
+        usage: dict[str, Any] = {"input_tokens": read, "output_tokens": written}
+        usage |= {
+            "total_tokens": read + written,
+            "input_token_details": {"cached_tokens": read // 2},
+        }
         if what == "heard":
             kind = "conversation.item.input_audio_transcription.completed"
             heard = {"type": kind, "item_id": call.id, "transcript": "Hi"}

@@ -163,6 +163,30 @@ class TestShapes:
                 },
                 (90, 30, 64),
             ),
+            (  # OpenAI's Realtime: the same under another name, and by kind
+                {
+                    "input_tokens": 132,
+                    "input_token_details": {
+                        "text_tokens": 119,
+                        "audio_tokens": 13,
+                        "cached_tokens": 64,
+                        "cached_tokens_details": {"text_tokens": 64, "audio_tokens": 0},
+                    },
+                    "output_tokens": 121,
+                    "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
+                    "total_tokens": 253,
+                },
+                (132, 121, 64),
+            ),
+            (  # LangChain, in front of Anthropic
+                {
+                    "input_tokens": 350,
+                    "input_token_details": {"cache_read": 100, "cache_creation": 200},
+                    "output_tokens": 24,
+                    "total_tokens": 374,
+                },
+                (350, 24, 100),
+            ),
             (  # Anthropic: both cache counts outside, and their split is a repetition
                 {
                     "input_tokens": 3,

@@ -7,8 +7,6 @@ import contextlib
 import itertools
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import Any
 
 import anthropic
@@ -19,19 +17,17 @@ import websockets
 
 from helpers.openwebui.http_requests import LARGEST_REQUEST
 from helpers.openwebui.passthrough import find_passthrough
-from scripts.compat.hosts import OLLAMA_EMBEDDINGS
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
-from scripts.provider.server import FakeProvider
+from scripts.provider.server import PICTURE, FakeProvider
 from tests.conftest import (
     FUNCTION_FILE,
     FUNCTION_ID,
     OpenPage,
     OwnServer,
-    StartServer,
-    host_can,
     wait_until,
 )
+from tests.support.passthrough_paths import PATHS, knock
 
 COUNTER = itertools.count()
 
@@ -76,8 +72,13 @@ COUNTER = itertools.count()
         ("POST", "/api/v1/retrieval/process/text", "indexing"),
         ("POST", "/api/v1/retrieval/query/collection", "indexing"),
         ("POST", "/api/v1/memories/query", "indexing"),
+        ("POST", "/api/v1/memories/reset", "indexing"),
+        ("POST", "/api/v1/knowledge/metadata/reindex", "indexing"),
+        ("PATCH", "/api/v1/knowledge/external/source/x", "indexing"),
+        ("GET", "/api/v1/retrieval/ef/x", "indexing"),
         ("POST", "/api/v1/knowledge/x/files/batch/add", "indexing"),
         ("GET", "/api/v1/files/", None),
+        ("PATCH", "/api/v1/chats/x/params", None),
         ("POST", "/api/v1/retrieval/config/update", None),
         ("GET", "/openai/models", None),
         ("GET", "/openai/models/0", None),
@@ -105,22 +106,10 @@ def test_which_paths_reach_a_model(method: str, path: str, kind: str | None) -> 
     assert (passthrough.kind if passthrough else None) == kind
 
 
-@pytest.fixture(scope="module")
-def house(start_server: StartServer, provider: FakeProvider) -> OwnServer:
-    """An Open WebUI with every pass-through path on, Ollama's and the deprecated ones too."""
-    own = start_server(
-        ENABLE_OLLAMA_API="true",
-        OLLAMA_BASE_URL=f"http://127.0.0.1:{provider.port}/ollama",
-        ENABLE_OPENAI_API_PASSTHROUGH="true",
-        RAG_EMBEDDING_ENGINE="openai",
-        RAG_OPENAI_API_BASE_URL=provider.url,
-        RAG_OPENAI_API_KEY="fake-llm",
-        AUDIO_REALTIME_ENABLED="true",
-        AUDIO_REALTIME_OPENAI_API_BASE_URL=provider.url,
-        AUDIO_REALTIME_OPENAI_API_KEY="fake-llm",
-    )
-    own.admin.publish_models()
-    return own
+@pytest.fixture
+def house(open_server: OwnServer) -> OwnServer:
+    """An Open WebUI with every way to a model open."""
+    return open_server
 
 
 @pytest.fixture
@@ -134,78 +123,22 @@ def say(text: str, stream: bool = False, **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}], "stream": stream, **more}
 
 
-OPENAI_SPELLINGS = (
-    "/openai/chat/completions",
-    "/openai/%63hat/completions",
-    "/openai/chat%2Fcompletions",
-    "/openai/%2563hat/completions",
-    "/openai//chat/completions",
-    "/openai/chat/completions/",
-    "/openai/chat/completions/0",
-    "/openai/v1/chat/completions",
-    "/openai/Chat/Completions",
-    "/openai/models/..%2fchat/completions",
-)
-MODELS = {"/openai": "fake-llm", "/ollama": OLLAMA_MODEL, "/api": "fake-llm"}
-PATHS = (
-    *((path, "messages") for path in OPENAI_SPELLINGS),
-    ("/api/chat/completions", "messages"),
-    ("/api/v1/chat/completions", "messages"),
-    ("/api/v1/messages", "messages"),
-    ("/api/message", "messages"),
-    ("/openai/responses", "input"),
-    ("/openai/v1/responses", "input"),
-    ("/openai/completions", "prompt"),
-    ("/ollama/api/chat", "messages"),
-    ("/ollama/api/chat/0", "messages"),
-    ("/ollama/api/generate", "prompt"),
-    ("/ollama/api/generate/0", "prompt"),
-    ("/ollama/v1/chat/completions", "messages"),
-    ("/ollama/v1/chat/completions/0", "messages"),
-    ("/ollama/v1/completions", "prompt"),
-    ("/ollama/v1/messages", "messages"),
-    ("/ollama/v1/responses", "input"),
-    ("/api/embeddings", "input"),
-    ("/openai/embeddings", "input"),
-    ("/ollama/api/embed", "input"),
-    ("/ollama/api/embeddings", "prompt"),
-    *([("/ollama/v1/embeddings", "input")] if host_can(OLLAMA_EMBEDDINGS) else []),
-)
-
-
-def knock(user: OpenWebUIClient, path: str, key: str, text: str, stream: bool) -> httpx.Response:
-    """Ask for something at a path, in its form, spelled as it is written."""
-    model = MODELS["/" + path.split("/")[1]]
-    body = {"model": model, "stream": stream, "max_tokens": 99}
-    body[key] = [{"role": "user", "content": text}] if key == "messages" else text
-    request = user.http.build_request("POST", "/", json=body)
-    request.url = request.url.copy_with(raw_path=path.encode())
-    return user.http.send(request)
-
-
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("path", "key"), PATHS)
 def test_below_a_limit_everything_is_on_record(
-    house: OwnServer,
-    resident: OpenWebUIClient,
-    provider: FakeProvider,
-    path: str,
-    key: str,
-    stream: bool,
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, stream: bool
 ) -> None:
     """Each path works below a limit, and the ledger has what the provider has."""
     house.usage_limits.configure(daily_token_limit=100_000)
-    text = f"knock {next(COUNTER)} [[in=21 tokens=13]]"
-    answer = knock(resident, path, key, text, stream)
-    assert answer.status_code == 200, answer.text
-    (call,) = provider.call_log.calls(contains=text)
-    (row,) = house.usage_limits.settled(1, user_id=resident.id)
-    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (
-        call.prompt_tokens,
-        call.completion_tokens,
-        0,
-    )
-    assert row["counted"] == 1
+    used = []
+    for number, (path, key) in enumerate(PATHS):
+        text = f"knock {next(COUNTER)} [[in={21 + number} tokens={13 + number}]]"
+        answer = knock(resident, path, key, text, stream)
+        assert answer.status_code == 200, (path, answer.text)
+        (call,) = provider.call_log.calls(contains=text)
+        used.append((call.prompt_tokens, call.completion_tokens, 0, 1))
+    rows = house.usage_limits.settled(len(PATHS), user_id=resident.id)
+    columns = ("input_tokens", "output_tokens", "estimated", "counted")
+    assert sorted(tuple(row[name] for name in columns) for row in rows) == sorted(used)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -481,25 +414,6 @@ def test_a_provider_that_fails_costs_nothing(house: OwnServer, resident: OpenWeb
     assert [(row["state"], row["input_tokens"]) for row in rows] == [("released", 0)] * 3
 
 
-def test_two_workers_started_anew(start_server: StartServer, provider: FakeProvider) -> None:
-    """With the base models cached each worker has the layer from its start on."""
-    own = start_server(UVICORN_WORKERS="2")
-    connections = own.admin.get("/api/v1/configs/connections")
-    own.admin.post("/api/v1/configs/connections", connections | {"ENABLE_BASE_MODELS_CACHE": True})
-    user = own.admin.add_user("Two", f"two{next(COUNTER)}@example.org")
-    own.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
-    assert user.chat("one").status == 200
-    own.usage_limits.settled(1, user_id=user.id)
-    own.server.restart()
-    text = f"two workers {next(COUNTER)}"
-    for number in range(20):
-        path = ("/openai/responses", "/openai/chat/completions")[number % 2]
-        # A connection of its own, so that either worker may answer.
-        with closing(OpenWebUIClient(own.server.url, user.account)) as client:
-            assert knock(client, path, "messages", text, False).status_code == 429
-    assert provider.call_log.calls(contains=text, tasks=True) == []
-
-
 async def talk(
     house: OwnServer, token: str, commands: list[dict[str, Any]], events: int
 ) -> list[dict[str, Any]]:
@@ -525,13 +439,18 @@ def test_a_voice_call_is_counted_answer_by_answer(
     house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Each answer of a voice call is a request with the tokens that the provider reports."""
-    house.usage_limits.configure(daily_token_limit=100_000)
+    prices = "input_price = 10\ncached_input_price = 1\noutput_price = 20"
+    house.usage_limits.configure(
+        policies=f'[role.user]\nlimits = ["100k tokens/day"]\n[model.realtime]\n{prices}'
+    )
     before = len(provider.call_log.calls(contains="said"))
     asyncio.run(talk(house, resident.account.token, [HEAR, SAY, SAY], 5))
     rows = house.usage_limits.settled(3, user_id=resident.id)
     used = [(row["input_tokens"], row["output_tokens"], row["state"]) for row in rows]
     assert sorted(used) == [(0, 0, "released"), (132, 121, "settled"), (145, 130, "settled")]
     assert {row["model_id"] for row in rows} == {"realtime"}
+    # Half of what the model reads is cached, at a tenth of the price.
+    assert sorted(row["cost_micros"] for row in rows) == [0, 3_146, 3_402]
     assert len(provider.call_log.calls(contains="said")) == before + 2
 
 
@@ -550,6 +469,33 @@ def test_a_voice_call_ends_over_a_limit(
     assert only["type"] == "bridge.error"
     (only,) = asyncio.run(talk(house, "nobody", [SAY], 1))
     assert only["type"] == "bridge.error"
+
+
+def test_each_image_is_a_request(
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
+) -> None:
+    """So many images are so many requests: all are made or none, and those that fail are free."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["5 requests/day"]')
+    picture = f"data:image/png;base64,{PICTURE}"
+
+    def draw(text: str, n: object, path: str = "generations") -> int:
+        body = {"prompt": text, "image": picture, "n": n}
+        return resident.http.post(f"/api/v1/images/{path}", json=body).status_code
+
+    text = f"picture {next(COUNTER)}"
+    assert draw("[[error]]", 2) == 400
+    house.usage_limits.settled(2, user_id=resident.id)
+    assert draw(text, "3") == 200
+    assert draw(text, 3.0) == 429
+    assert draw(text, 51) == 400
+    assert draw(text, 2, "edit") == 200
+    assert draw(text, 1) == 429
+    assert len(provider.call_log.calls(contains=text)) == 5
+    rows = house.usage_limits.rows(user_id=resident.id)
+    models = [(row["model_id"], row["state"], row["counted"]) for row in rows]
+    assert models.count(("generations", "settled", 1)) == 3
+    assert models.count(("edit", "settled", 1)) == 2
+    assert {row["state"] for row in rows} == {"settled", "released"}
 
 
 def index_text(user: OpenWebUIClient, text: str) -> list[int]:
@@ -623,36 +569,3 @@ def test_refusals_can_be_read_by_other_pages(
     nobody = httpx.post(house.server.url + path, json=body, headers=headers)
     assert nobody.status_code == 401
     assert nobody.headers["access-control-allow-origin"]
-
-
-@pytest.mark.parametrize(
-    ("path", "key", "lie"),
-    [
-        ("/openai/completions", "prompt", {"max_tokens": 1, "max_completion_tokens": 700}),
-        ("/openai/completions", "prompt", {"prompt": ["a [[wait=8]]"] * 3, "max_tokens": 200}),
-        ("/openai/completions", "prompt", {"max_tokens": 200, "n": 3}),
-        ("/openai/responses", "input", {"max_output_tokens": 1, "max_tokens": 700}),
-        ("/openai/responses", "input", {"options": {"num_predict": 1}}),
-        ("/ollama/api/chat", "messages", {"max_tokens": 1}),
-        ("/ollama/v1/messages", "messages", {"max_tokens": 1, "max_completion_tokens": 700}),
-        ("/ollama/v1/completions", "prompt", {"options": {"num_predict": 1}}),
-    ],
-)
-def test_parallel_calls_with_lengths_that_are_not_obeyed(
-    house: OwnServer,
-    resident: OpenWebUIClient,
-    provider: FakeProvider,
-    path: str,
-    key: str,
-    lie: dict[str, Any],
-) -> None:
-    """What a path's own provider doesn't obey, or not alone, makes no reservation smaller."""
-    house.usage_limits.configure(policies='[role.user]\nlimits = ["400 tokens/day"]')
-    text = f"parallel {next(COUNTER)} [[in=9 tokens=600 wait=8]]"  # all are asked meanwhile
-    asked = [{"role": "user", "content": text}] if key == "messages" else text
-    body = {"model": MODELS["/" + path.split("/")[1]], "stream": False, key: asked, **lie}
-    before = len(provider.call_log.calls())
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: resident.http.post(path, json=body), range(6)))
-    assert sorted(answer.status_code for answer in answers) == [200] + [429] * 5
-    assert len(provider.call_log.calls()) == before + 1
