@@ -34,8 +34,8 @@ check: environment ## lint, format, types, and whether the pasted file is curren
 pytest: environment ## the tests alone (ARGS="-k stop": some of them)
 	$(BIN)/python -m pytest $(ARGS)
 
-unit: environment ## the quick tests: those without a real Open WebUI
-	$(BIN)/python -m pytest -m "not server and not packages" $(ARGS)
+unit: environment ## the quick tests of helpers/, in less than a minute
+	$(BIN)/python -m pytest -m "not server and not slow" $(addprefix tests/,limits metering ledger openwebui) $(ARGS)
 
 test-ui: environment ## the valves form and the chat page in Chromium (PICTURES=docs/images: pictures)
 	$(BIN)/python -m pytest tests/ui $(ARGS)

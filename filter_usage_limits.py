@@ -13,79 +13,79 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15762  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15462  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1602  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1878  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6313  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4806  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11516  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2932  metering.usage               What one reply is charged for, added up from its stream …
-#  3248  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15099  filter                       Open WebUI's hooks, and nothing but hooks.
+# 14810  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1515  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1774  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  5993  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4566  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11023  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2782  metering.usage               What one reply is charged for, added up from its stream …
+#  3089  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   171  errors                       The exceptions, each carrying its data.
-#   226  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   231  texts                        Texts from outside: what a client, a browser or a provider …
-#   253  limits.periods               The calendar and rolling periods, the window each gives at …
-#   563  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   713  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   738  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1084  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1170  limits.policies_text         TOML to policies, and what an error says about it.
-#  2042  metering.pieces              What a text costs at least, by the first steps of the …
-#  2205  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2443  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2705  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3363  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3454  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3740  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3959  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4418  ledger.counters              Sums of settled records per scope, model glob and window.
-#  5108  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5262  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5542  ledger.reports               What records add up to by user, model, day, group and …
-#  5858  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5978  ledger.grants                What administrators add to limits, reset and take back; …
-#  6171  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6268  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6804  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6997  openwebui.languages.en       18 languages.
-#  7641  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7689  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8592  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9121  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9206  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9304  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9420  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9793  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9854  openwebui.replies            One reply from its admission to its end.
-# 10265  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10482  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10824  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10972  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11097  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11187  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11249  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11336  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11985  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12027  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12137  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12327  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12437  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12782  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12985  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13069  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13223  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13321  openwebui.simulation         What is on record, replayed against a policies text.
-# 13636  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13979  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14157  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14228  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14354  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14630  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14905  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15074  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15234  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   220  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   225  texts                        Texts from outside: what a client, a browser or a provider …
+#   245  limits.periods               The calendar and rolling periods, the window each gives at …
+#   535  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   674  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   696  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1028  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1108  limits.policies_text         TOML to policies, and what an error says about it.
+#  1933  metering.pieces              What a text costs at least, by the first steps of the …
+#  2091  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2316  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2563  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3197  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3281  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3555  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3764  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4204  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4858  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5001  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5269  ledger.reports               What records add up to by user, model, day, group and …
+#  5566  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5676  ledger.grants                What administrators add to limits, reset and take back; …
+#  5858  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  5951  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6478  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6662  openwebui.languages.en       18 languages.
+#  7306  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7351  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8251  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8732  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8813  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  8906  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9016  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9393  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9452  openwebui.replies            One reply from its admission to its end.
+#  9839  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10046  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10361  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10504  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10623  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10707  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10765  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10845  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11489  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11527  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11632  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11814  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 11917  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12258  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12450  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12530  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12675  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12765  openwebui.simulation         What is on record, replayed against a policies text.
+# 13070  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13391  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13561  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13628  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13751  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14022  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14276  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14443  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14596  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -171,10 +171,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 # ======================================= helpers/errors.py ========================================
 # The exceptions, each carrying its data.
 
-
 class UsageLimitsError(Exception):
     """Base of every exception that this plugin raises itself."""
-
 
 class ConfigurationError(UsageLimitsError, ValueError):
     """A setting that can't be used.
@@ -193,17 +191,14 @@ class ConfigurationError(UsageLimitsError, ValueError):
         self.allowed = allowed
         super().__init__(f"{where}: {given}; allowed: {allowed}")
 
-
 class LedgerError(UsageLimitsError):
     """The ledger's database can't be reached, or is too busy to answer in time."""
-
 
 class LedgerDataError(UsageLimitsError):
     """The ledger's database is there and refuses the statement or a value in it.
 
     Not a `LedgerError`: what nobody can write down must never pass as an outage does.
     """
-
 
 class UsageLimitExceeded(UsageLimitsError):
     """A request that a hard limit refuses.
@@ -222,7 +217,6 @@ class UsageLimitExceeded(UsageLimitsError):
         self.reset_at = reset_at
         self.retry_after = max(1, math.ceil(retry_after))
 
-
 # ======================================== helpers/logs.py =========================================
 # The one logger; its name is how Open WebUI's log shows where a line comes from.
 
@@ -238,7 +232,6 @@ LONGEST_NAME = 1_000
 # NUL, which PostgreSQL doesn't store, and lone surrogates, which no database does.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
-
 def clean_text(value: object, longest: int) -> str:
     """A text that every database can store, of at most `longest` characters.
 
@@ -248,7 +241,6 @@ def clean_text(value: object, longest: int) -> str:
         return ""
     # Cut first: the rest may be megabytes.
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
-
 
 # =================================== helpers/limits/periods.py ====================================
 # Periods: the calendar and rolling periods, the window each gives at an instant, time zones.
@@ -284,14 +276,12 @@ UTC_ZONE_FILE = (
     b"TZif" + bytes(16) + b"".join(n.to_bytes(4, "big") for n in (0, 0, 0, 0, 1, 4))
 ) + (bytes(6) + b"UTC\0")
 
-
 def utc_zone() -> ZoneInfo:
     """UTC, also on a machine that has no time zone database."""
     try:
         return ZoneInfo("UTC")
     except ZoneInfoNotFoundError:
         return ZoneInfo.from_file(BytesIO(UTC_ZONE_FILE), key="UTC")
-
 
 @dataclass(frozen=True, slots=True)
 class CalendarRules:
@@ -309,7 +299,6 @@ class CalendarRules:
     week_starts_on: Literal["monday", "sunday"] = "monday"
     month_starts_on: int = 1
 
-
 @dataclass(frozen=True, slots=True)
 class Window:
     """One interval in which usage is counted: from `start` until just before `end`, in UTC."""
@@ -319,7 +308,6 @@ class Window:
 
     def contains(self, at: datetime) -> bool:
         return self.start <= at < self.end
-
 
 @dataclass(frozen=True, slots=True)
 class Period:
@@ -364,10 +352,8 @@ class Period:
             LATEST_WINDOWS[self.name, rules] = latest
         return latest
 
-
 # The windows that requests fall into now: finding one anew takes many times longer.
 LATEST_WINDOWS: dict[tuple[str, CalendarRules], Window] = {}
-
 
 def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window:
     """The minute or hour around `instant`, as the clock on the wall in `zone` shows it.
@@ -385,7 +371,6 @@ def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window
         end = clock_change(zone, instant, end)
     return Window(start, end)
 
-
 def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
     """The day, week, month, quarter or year around `instant`."""
     since_reset = instant.astimezone(rules.timezone) - timedelta(hours=rules.reset_hour)
@@ -402,7 +387,6 @@ def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
             return Window(start, end)
         start = end
 
-
 def first_date(name: str, day: date, rules: CalendarRules) -> date:
     """The local date on which the day, week, month, quarter or year that contains `day` begins."""
     if name in MONTHS_PER_PERIOD:
@@ -414,7 +398,6 @@ def first_date(name: str, day: date, rules: CalendarRules) -> date:
         days_in = day.weekday() if rules.week_starts_on == "monday" else day.isoweekday() % 7
         return day - timedelta(days=days_in)
     return day
-
 
 def reset_instant(day: date, rules: CalendarRules) -> datetime:
     """The instant (UTC) at which the clock in the zone first shows the reset hour of `day`."""
@@ -431,16 +414,13 @@ def reset_instant(day: date, rules: CalendarRules) -> datetime:
         return reset_instant(day + ONE_DAY, rules)
     return clock_change(zone, wall - after, wall - before)
 
-
 def zone_offset(instant: datetime, zone: ZoneInfo) -> timedelta:
     return local_offset(instant.astimezone(zone))
-
 
 def local_offset(local: datetime) -> timedelta:
     offset = local.utcoffset()
     assert offset is not None  # None is for naive datetimes, which `Period.window` refuses.
     return offset
-
 
 def clock_change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
     """The first instant past `before`, and at latest `after`, that has another offset.
@@ -456,7 +436,6 @@ def clock_change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
         else:
             after = middle
     return after
-
 
 def parse_period(text: str, where: str = "period") -> Period:
     """Read ``day`` or ``90m``; upper case and surrounding blanks don't matter.
@@ -484,7 +463,6 @@ def parse_period(text: str, where: str = "period") -> Period:
         )
     return Period(match["count"] + match["unit"], rolling)
 
-
 def suggested_period(word: str) -> str | None:
     """What someone who wrote `word` for a period probably meant, in our notation."""
     if word.startswith("annual"):
@@ -499,13 +477,11 @@ def suggested_period(word: str) -> str | None:
             return f"{count * in_days}d" if count * in_days <= LONGEST_ROLLING.days else None
     return f"{count}{unit[0]}" if unit[0] in ROLLING_UNITS else None
 
-
 def quoted_text(text: str, longest: int = 60) -> str:
     """What an administrator wrote, as an error quotes it back."""
     shown = " ".join(text.split())
     shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
     return f"'{shown}'" if '"' in shown else f'"{shown}"'
-
 
 def available_timezones_list() -> list[str]:
     """The IANA names to choose from, "UTC" first; only that one without a zone database."""
@@ -519,13 +495,11 @@ def available_timezones_list() -> list[str]:
         *sorted(name for name in names if name != "UTC" and is_timezone_choice(name)),
     ]
 
-
 def is_timezone_choice(name: str) -> bool:
     """Whether a name means the same everywhere: not the machine's own zone, no leap seconds."""
     return name not in {"Factory", "localtime", "posixrules"} and not name.startswith(
         ("posix/", "right/")
     )
-
 
 def find_timezone(name: str) -> ZoneInfo | None:
     """The zone of this IANA name; None where there is none. Takes no time to speak of."""
@@ -536,7 +510,6 @@ def find_timezone(name: str) -> ZoneInfo | None:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         # ValueError: a path outside the database; OSError: "Europe", which is a folder.
         return None
-
 
 def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
     """The zone of this IANA name.
@@ -559,7 +532,6 @@ def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
         + (f"; did you mean {' or '.join(hints)}?" if hints else ""),
     )
 
-
 # =================================== helpers/limits/amounts.py ====================================
 # Amounts: 1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
 
@@ -579,7 +551,6 @@ DECIMALS_OF_DOLLAR = 6
 LARGEST_AMOUNT = 10**15
 LONGEST_AMOUNT_TEXT = 40
 
-
 class NotationError(Exception):
     """What is wrong with a part of a limit; whoever has the whole text turns it into an error.
 
@@ -593,7 +564,6 @@ class NotationError(Exception):
         self.reason = reason
         self.allowed = allowed
 
-
 def count_text(amount: int) -> str:
     """A count as one writes it in a limit: 50k, 1.5M, 12,345."""
     if amount >= 10**6 and amount % 10**4 == 0:
@@ -602,18 +572,15 @@ def count_text(amount: int) -> str:
         return f"{decimal_text(amount, 3)}k"
     return f"{amount:,}"
 
-
 def dollars_text(micro_dollars: int) -> str:
     """Money as one writes it in a limit: $20, $0.50, $0.000125, $2.1250."""
     text = decimal_text(micro_dollars, DECIMALS_OF_DOLLAR)
     return f"${text}0" if text[-2:-1] == "." or AMBIGUOUS_AMOUNT.fullmatch(text) else f"${text}"
 
-
 def decimal_text(number: int, decimals: int) -> str:
     """`number` divided by ten to the `decimals`: without loss, without trailing zeros."""
     whole, fraction = divmod(number, 10**decimals)
     return f"{whole:,}" + f".{fraction:0{decimals}}".rstrip("0").rstrip(".")
-
 
 def read_count(text: str, counted: str) -> int:
     """A whole number of what is `counted` (a token, a request).
@@ -631,7 +598,6 @@ def read_count(text: str, counted: str) -> int:
         raise too_large("1,000,000,000M")
     return amount
 
-
 def read_dollars(text: str) -> int:
     """The micro-dollars in what follows a dollar sign.
 
@@ -647,7 +613,6 @@ def read_dollars(text: str) -> int:
     if amount > LARGEST_AMOUNT:
         raise too_large("$1,000,000,000")
     return amount
-
 
 def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     """The amount times ten to the `decimals`, and what doesn't fit into a whole number then.
@@ -674,7 +639,6 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
         return int(digits + "0" * decimals), 0
     return divmod(int(digits), int("1" + "0" * -decimals))
 
-
 def amount_error(text: str, sign: str) -> NotationError:
     """What is wrong with an amount that isn't one."""
     reason = f"has {quoted_text(sign + text)} for an amount"
@@ -689,7 +653,6 @@ def amount_error(text: str, sign: str) -> NotationError:
         allowed = 'digits, with k or M for more, as in "2,000 tokens/day" or "1.5M tokens/month"'
     return NotationError(reason, allowed)
 
-
 def ambiguous_amount(text: str, sign: str) -> NotationError:
     """What is wrong with a point before three digits, which may be meant as a comma."""
     whole, _, fraction = text.partition(".")
@@ -702,17 +665,14 @@ def ambiguous_amount(text: str, sign: str) -> NotationError:
         f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
     )
 
-
 def too_large(largest: str) -> NotationError:
     return NotationError(
         "has an amount too large to count",
         f'at most {largest}; for no limit at all write limits = "unlimited"',
     )
 
-
 # ==================================== helpers/limits/globs.py =====================================
 # Globs: which model ids a pattern of an administrator's fits.
-
 
 @lru_cache(maxsize=1024)
 def compiled_glob(glob: str) -> re.Pattern[str]:
@@ -729,11 +689,9 @@ def compiled_glob(glob: str) -> re.Pattern[str]:
         first + "".join(f"(?>.*?{part})" for part in middle if part) + f".*{last}", re.DOTALL
     )
 
-
 def glob_fits(glob: str, name: str) -> bool:
     """Whether a glob, or the exact id, fits a model's id; case matters, as it does to the host."""
     return glob in ("*", name) or compiled_glob(glob).fullmatch(name) is not None
-
 
 # ==================================== helpers/limits/limit.py =====================================
 # One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
@@ -768,7 +726,6 @@ PARALLEL_WORDS = re.compile(r"\b(?:concurrent|parallel|simultaneous)", re.IGNORE
 OPTION_WORD = re.compile(r'"[^"]*"|\S+')
 UNITS_ALLOWED = "tokens, input tokens, output tokens or requests"
 LIMIT_EXAMPLES = '"50k tokens/day", "30 requests/hour" or "$20/month"'
-
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -837,11 +794,9 @@ class Limit:
         """Whether the glob fits one of the names that a model goes by, its base model's too."""
         return any(glob_fits(self.model_glob, name) for name in names)
 
-
 def is_plain_glob(glob: str) -> bool:
     """Whether a model glob can stand without quotes."""
     return glob.lower() not in OPTION_EXAMPLES and not re.search(r"\s|,|^\"|^$", glob)
-
 
 def parse_limit(text: str, where: str = "limit") -> Limit:
     """Read one limit.
@@ -865,7 +820,6 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
         given = f"{quoted_text(text)} {error.reason}" if text.strip() else error.reason
         raise ConfigurationError(where, given, error.allowed) from None
     return Limit(amount, measure, period, model_glob, warn_percents, source)
-
 
 def split_at_period(text: str) -> tuple[list[str], list[str]]:
     """The words before the "/" and those after it, of which the first is the period.
@@ -917,7 +871,6 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
         raise NotationError(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
-
 def quantity_example(words: list[str]) -> str:
     """The words themselves if they are right, to show how the rest should follow them."""
     try:
@@ -925,7 +878,6 @@ def quantity_example(words: list[str]) -> str:
     except NotationError:
         return "50k tokens"
     return " ".join(words)
-
 
 def period_example(words: list[str]) -> str:
     """The word itself if it is a period."""
@@ -935,7 +887,6 @@ def period_example(words: list[str]) -> str:
         return parse_period("".join(words)).name
     except ConfigurationError:
         return "day"
-
 
 def read_quantity(words: list[str]) -> tuple[int, Measure]:
     """The amount and what it counts."""
@@ -960,7 +911,6 @@ def read_quantity(words: list[str]) -> tuple[int, Measure]:
         raise unit_error(first, unit)
     return amount, measure
 
-
 def unit_error(amount: str, unit: str) -> NotationError:
     """What is wrong with a unit that isn't one."""
     if not unit:
@@ -975,7 +925,6 @@ def unit_error(amount: str, unit: str) -> NotationError:
     close = difflib.get_close_matches(spelled, plurals, n=1, cutoff=0.5)
     hint = f'; did you mean "{amount} {close[0]}"?' if close else ', as in "50k tokens/day"'
     return NotationError(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
-
 
 def read_limit_period(word: str, measure: Measure) -> Period:
     """What stands after the "/", or "at once"."""
@@ -1003,7 +952,6 @@ def read_limit_period(word: str, measure: Measure) -> Period:
             if difflib.get_close_matches(name, [PER_REQUEST], n=1):
                 allowed += f'; did you mean "{PER_REQUEST}"?'
         raise NotationError(f"has a wrong period: {error.given}", allowed) from None
-
 
 def read_options(words: list[str]) -> dict[str, list[str]]:
     """The words after "on", "via" and "warn", which stand in any order."""
@@ -1033,7 +981,6 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
             )
     return values
 
-
 def read_source(words: list[str]) -> str:
     """What stands after "via"."""
     source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
@@ -1046,7 +993,6 @@ def read_source(words: list[str]) -> str:
         hint = f'; did you mean "via {close[0]}"?' if close else ""
         raise NotationError(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
     return source
-
 
 def read_model_glob(words: list[str]) -> str:
     """What stands after "on"."""
@@ -1065,7 +1011,6 @@ def read_model_glob(words: list[str]) -> str:
         raise NotationError("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
     return word[1:-1]
 
-
 def read_percent(word: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})(%?)", word)
     if match is None:
@@ -1080,10 +1025,8 @@ def read_percent(word: str) -> int:
         raise NotationError(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
     return percent
 
-
 # =================================== helpers/limits/policies.py ===================================
 # Policies: the limits of groups, roles, users and pools, and what models cost, as values.
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -1101,7 +1044,6 @@ class Policy:
     limits: tuple[Limit, ...] | None
     priority: int = 0
 
-
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Limits on what many users use together: a group's members, or everyone (group None)."""
@@ -1109,7 +1051,6 @@ class Pool:
     name: str
     group: str | None
     limits: tuple[Limit, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class ModelRule:
@@ -1136,7 +1077,6 @@ class ModelRule:
             )
         )
 
-
 @dataclass(frozen=True, slots=True)
 class PolicySet:
     """Everything that the policies text says.
@@ -1157,7 +1097,6 @@ class PolicySet:
     models: tuple[ModelRule, ...] = ()
     tasks_counted: bool = False
 
-
 def fold_name(name: str) -> str:
     """A group's name or an e-mail address without regard to case and outer blanks.
 
@@ -1165,7 +1104,6 @@ def fold_name(name: str) -> str:
     user for another; so would a normal form, since two accounts may differ by nothing else.
     """
     return name.strip().lower()
-
 
 # ================================ helpers/limits/policies_text.py =================================
 # Policies text: TOML to policies, and what an error says about it.
@@ -1190,7 +1128,6 @@ PRICE_ALLOWED = "$ per million tokens, from 0 to 1,000,000, such as 2.5"
 # Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
 ROLES = ("user", "admin", "pending")
 
-
 class PoliciesError(ConfigurationError):
     """All that is wrong with a policies text, a line for each.
 
@@ -1206,33 +1143,27 @@ class PoliciesError(ConfigurationError):
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
 
-
 def policies_error(where: str, given: str, allowed: str) -> PoliciesError:
     """The error where one thing is wrong."""
     return PoliciesError(ConfigurationError(where, given, allowed))
-
 
 def decimal_of_whole_number(value: object) -> object:
     """A whole number as Decimal; anything else is left for pydantic to judge."""
     return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-
 BoundedNumber = Annotated[
     Decimal, BeforeValidator(decimal_of_whole_number), Field(ge=0, le=LARGEST_NUMBER)
 ]
-
 
 class PolicyTable(BaseModel):
     """The keys of a table; a field's description is what an error calls allowed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-
 class SubjectTable(PolicyTable):
     """A role's or a user's table."""
 
     limits: str | list[str] = Field(description=LIMITS_ALLOWED)
-
 
 class GroupTable(SubjectTable):
     """A group's table."""
@@ -1241,7 +1172,6 @@ class GroupTable(SubjectTable):
         default=DEFAULT_GROUP_PRIORITY,
         description="a whole number such as 10; the lowest among a user's groups wins",
     )
-
 
 class PoolTable(PolicyTable):
     """A pool's table."""
@@ -1252,7 +1182,6 @@ class PoolTable(PolicyTable):
         description='one group\'s name such as "Research Lab"; left out, everyone is in the pool',
     )
     limits: str | list[str] = Field(description=POOL_LIMITS_ALLOWED)
-
 
 class ModelTable(PolicyTable):
     """A model's table."""
@@ -1267,9 +1196,7 @@ class ModelTable(PolicyTable):
         description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",
     )
 
-
 CheckedTable = TypeVar("CheckedTable", bound=PolicyTable)
-
 
 def load_toml(text: str) -> dict[str, Any]:
     """The text as plain values, its numbers exact.
@@ -1289,7 +1216,6 @@ def load_toml(text: str) -> dict[str, Any]:
         raise policies_error(
             "policies", "a number with too many digits", f"numbers up to {LARGEST_NUMBER:,}"
         ) from None
-
 
 def toml_error(text: str, message: str) -> PoliciesError:
     """tomllib's message with the line that it is about, and how such a line is written."""
@@ -1316,12 +1242,10 @@ def toml_error(text: str, message: str) -> PoliciesError:
         allowed,
     )
 
-
 def table_header(kind: str, name: str) -> str:
     """A table's first line as TOML spells it."""
     bare = re.fullmatch(r"[A-Za-z0-9_-]+", name)
     return f"[{kind}.{name if bare else json.dumps(name, ensure_ascii=False)}]"
-
 
 def named_tables(kind: str, tables: object) -> Mapping[str, object]:
     """What stands below a top-level key, which has to be one of our kinds of tables."""
@@ -1342,7 +1266,6 @@ def named_tables(kind: str, tables: object) -> Mapping[str, object]:
             f"tables such as {TABLE_EXAMPLES[kind]}",
         )
     return tables
-
 
 def checked_table(model: type[CheckedTable], kind: str, name: str, values: object) -> CheckedTable:
     """The table if its name, its keys and their types are right.
@@ -1377,14 +1300,12 @@ def checked_table(model: type[CheckedTable], kind: str, name: str, values: objec
         )
     )
 
-
 def dotted_name(name: str, values: Mapping[str, object]) -> str:
     """The name that was meant: to TOML, [model.gpt-4.1] is a table "1" in a table "gpt-4"."""
     for key, value in values.items():
         if isinstance(value, dict):
             return dotted_name(f"{name}.{key}", value)
     return name
-
 
 def not_a_table(kind: str, name: str, values: object, is_key: bool) -> PoliciesError:
     """What is wrong where a table should be and another value is."""
@@ -1401,11 +1322,9 @@ def not_a_table(kind: str, name: str, values: object, is_key: bool) -> PoliciesE
         f"a table of its own: {header} and below it its keys",
     )
 
-
 def guessed_key(model: type[PolicyTable], key: str) -> str | None:
     close = difflib.get_close_matches(key.lower(), model.model_fields, n=1)
     return close[0] if close else None
-
 
 def key_error(
     model: type[PolicyTable], header: str, key: str, reason: str, values: Mapping[str, object]
@@ -1422,13 +1341,11 @@ def key_error(
         return ConfigurationError(header, f"{key} is missing", allowed)
     return ConfigurationError(f"{header} {key}", f"got {shown_value(values[key])}", allowed)
 
-
 def shown_value(value: object, longest: int = 60) -> str:
     """A value about as the text has it."""
     as_json = json.dumps(value, ensure_ascii=False, default=str)
     text = str(value) if isinstance(value, Decimal) else as_json
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
 
 def parse_policies(text: str) -> PolicySet:
     """Read the policies text; an empty one is an empty set.
@@ -1448,7 +1365,6 @@ def parse_policies(text: str) -> PolicySet:
         tuple(reader.models),
         reader.tasks_counted,
     )
-
 
 class PoliciesReader:
     """Turns tables into values, going on after an error to find the others."""
@@ -1547,7 +1463,6 @@ class PoliciesReader:
             )
         self.tasks_counted = values.get("counted", False)
 
-
 def limits_table(model: type[CheckedTable], kind: str, name: str, values: object) -> CheckedTable:
     """A table of a kind that has limits.
 
@@ -1565,7 +1480,6 @@ def limits_table(model: type[CheckedTable], kind: str, name: str, values: object
         except PoliciesError as error:
             errors += error.errors
     raise PoliciesError(*errors)
-
 
 def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, ...] | None:
     """The limits of a table; None for "unlimited".
@@ -1598,7 +1512,6 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
         raise PoliciesError(*errors)
     return tuple(limits.values())
 
-
 # ==================================== helpers/limits/policy.py ====================================
 # Which limits apply to this user, these groups, this role and this model.
 
@@ -1621,7 +1534,6 @@ GENEROSITY_ORDER: tuple[Measure, ...] = (
     "input_tokens",
     "output_tokens",
 )
-
 
 @dataclass(frozen=True, slots=True)
 class GroupRef:
@@ -1649,7 +1561,6 @@ class GroupRef:
         """The same, and those of which it is open."""
         return self.sure_keys + self.doubtful
 
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The user whom a request is made for; `keys` and `doubtful` are as a group's."""
@@ -1676,7 +1587,6 @@ class Subject:
         """Every name under which the ledger may count this user: own, groups', instance's."""
         return (self.scope, *(f"group:{group.id}" for group in self.groups), EVERYONE)
 
-
 @dataclass(frozen=True, slots=True)
 class AppliedLimit:
     """A limit that counts for one request, with the window it has now."""
@@ -1691,7 +1601,6 @@ class AppliedLimit:
     def is_pool(self) -> bool:
         """Whether many users share the counter."""
         return not self.scope.startswith("user:")
-
 
 def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
     """How much `policy` allows per day, by measure; larger allows more.
@@ -1713,13 +1622,11 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
         for measure in GENEROSITY_ORDER
     )
 
-
 def period_days(limit: Limit) -> Decimal:
     """The length of a limit's period in days; an average for months and longer ones."""
     if limit.period.rolling is not None:
         return Decimal(limit.period.rolling // timedelta(minutes=1)) / 1440
     return DAYS_PER_CALENDAR_PERIOD[limit.period.name]
-
 
 def choose_policy(
     subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str
@@ -1735,7 +1642,6 @@ def choose_policy(
     return stricter_of(
         [read_policy(subject, policies, default, multiple_groups, doubtful=True), without]
     )
-
 
 def read_policy(
     subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str, doubtful: bool
@@ -1757,11 +1663,9 @@ def read_policy(
         return candidates[0]
     return policies.roles.get(subject.role, default)
 
-
 def policies_of(keys: Iterable[str], policies: Mapping[str, Policy]) -> list[Policy]:
     """The policies that these names have, each once."""
     return [policies[key] for key in dict.fromkeys(keys) if key in policies]
-
 
 def stricter_of(found: Sequence[Policy]) -> Policy:
     """All of these policies at once, under the first one's name: each limit of each.
@@ -1782,14 +1686,12 @@ def stricter_of(found: Sequence[Policy]) -> Policy:
         priority=min(policy.priority for policy in found),
     )
 
-
 def pool_scopes(pool: Pool, groups: Iterable[GroupRef]) -> tuple[str, ...]:
     """The scopes under which a pool counts: everyone, or those of these groups that share it."""
     if pool.group is None:
         return (EVERYONE,)
     key = fold_name(pool.group)
     return tuple(f"group:{group.id}" for group in groups if key in group.all_keys)
-
 
 def scoped_limits(
     subject: Subject,
@@ -1821,7 +1723,6 @@ def scoped_limits(
         for scope, name, limit in scoped
     )
 
-
 def applied_limits(
     subject: Subject,
     policy: Policy,
@@ -1838,11 +1739,9 @@ def applied_limits(
         if applied.limit.matches_model(names)
     )
 
-
 def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimit, ...]:
     """Those of the limits that count what comes from this source."""
     return tuple(applied for applied in limits if applied.limit.source in ("", source))
-
 
 class ModelNames(tuple[str, ...]):
     """Every name that a request's model goes by, the one that answers first.
@@ -1852,12 +1751,10 @@ class ModelNames(tuple[str, ...]):
 
     called: str = ""
 
-
 def called_model(model_names: tuple[str, ...]) -> str:
     """The model that the provider gets; in a plain tuple it stands right after the chosen one."""
     called = getattr(model_names, "called", "")
     return called or "".join(model_names[1:2] or model_names[:1])
-
 
 def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRule:
     """The ``[model.…]`` table that counts; weight 1 and no prices without one.
@@ -1874,10 +1771,8 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
             return exact[name]
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
-
 # ================================== helpers/limits/decisions.py ===================================
 # Used and reserved amounts against limits: what is decided, and nothing else.
-
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
@@ -1921,9 +1816,7 @@ class Amounts:
             case "cost":
                 return self.cost_micros
 
-
 NOTHING = Amounts()
-
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
@@ -1988,7 +1881,6 @@ class LimitState:
         thresholds = self.applied.limit.warn_percents or (soft_limit_percent,)
         return max((percent for percent in thresholds if percent <= self.percent), default=None)
 
-
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What all limits together say about one request."""
@@ -2037,7 +1929,6 @@ class Decision:
         """The limit of which the largest part is taken, if any adds up."""
         adding = (state for state in self.states if not state.applied.limit.is_moment)
         return max(adding, key=lambda state: state.percent, default=None)
-
 
 # =================================== helpers/metering/pieces.py ===================================
 # Pieces: what a text costs at least, by the first steps of the tokenizer itself.
@@ -2155,7 +2046,6 @@ LEFT_OUT = "\xff"
 TOKENS_PER_UNCOMMON_BYTE = 0.68
 LONGEST_CUT_WHOLE = 2_000  # a longer text is sampled
 
-
 @lru_cache(maxsize=10_000)
 def count_pieces(word: str) -> int:
     """Into how many pieces the first merges put a word."""
@@ -2169,13 +2059,11 @@ def count_pieces(word: str) -> int:
         pieces[place : place + 2] = ["".join(pieces[place : place + 2])]
     return len(pieces)
 
-
 def sample_text(text: str, samples: int, length: int) -> str:
     """Parts of a long text, at places that nobody can foresee, or its dear part would hide."""
     chance, apart = random.Random(hash(text)), len(text) // samples  # differs by process
     starts = (n * apart + chance.randrange(apart - length + 1) for n in range(samples))
     return "".join(text[start : start + length] for start in starts)
-
 
 def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
@@ -2185,7 +2073,6 @@ def least_tokens(text: str) -> float:
     cuts = sum(len(part) >= LONGEST_PART and not part.isspace() for part in parts)
     pieces = sum(map(count_pieces, parts)) + cuts - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)
-
 
 def tokens_beyond_ascii(text: str) -> float:
     """What the characters of a text that aren't ASCII cost; less than if each were alone."""
@@ -2200,7 +2087,6 @@ def tokens_beyond_ascii(text: str) -> float:
     for block, saving in WORD_SAVINGS.items():
         tokens -= saving * (every.count(block) - dear.count(block))
     return tokens
-
 
 # ================================= helpers/metering/estimates.py ==================================
 # Token estimates for texts and prompts whose provider reports no usage.
@@ -2269,7 +2155,6 @@ CONTENT_KEYS = (
 # In these the items of a list are content parts; only such a part can be a picture or a file.
 PART_KEYS = frozenset(("content", "output"))
 
-
 def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> bytes:
     """A table for bytes.translate: `letters` as long as LETTERS or one for all, the rest blank."""
     kinds = dict.fromkeys(range(0x100), 0x20) | {0x0A: 0x0A, 0x0D: 0x0A}
@@ -2277,7 +2162,6 @@ def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> byt
     kinds.update(zip(DIGITS, digits * len(DIGITS), strict=True))
     kinds.update(zip(MARKS, marks * len(MARKS), strict=True))
     return bytes(kinds.values())
-
 
 WORD_TABLE = kind_table(LETTERS.lower())
 # In the kinds "a" stands for a letter, "0" for a digit, "." for a mark.
@@ -2288,7 +2172,6 @@ MARK_TABLE = KIND_TABLE.translate(bytes.maketrans(b"a0\n", b"   "))
 LONGEST_READ_WHOLE = 100_000
 SAMPLES = 60
 SAMPLE_LENGTH = 1_500
-
 
 def estimate_tokens(text: str) -> int:
     """About how many tokens of cl100k_base a text has."""
@@ -2315,7 +2198,6 @@ def estimate_tokens(text: str) -> int:
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
     return max(1, round(max(tokens, least_tokens(text)) + beyond))
 
-
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
     """The tokens of ASCII punctuation, counted in runs, and of indentation."""
     marks = latin.translate(MARK_TABLE)
@@ -2327,13 +2209,11 @@ def mark_tokens(latin: bytes, kinds: bytes) -> float:
         + 0.54 * kinds.count(b"\n ")
     )
 
-
 def digit_tokens(kinds: bytes) -> float:
     """The tokens of numbers, which cl100k_base cuts into groups of up to three digits."""
     rest = kinds.replace(b"000", b"x")
     groups = kinds.count(b"000") + rest.count(b"0") - rest.count(b"00")
     return 0.95 * groups
-
 
 def count_accented(text: str, latin: bytes) -> int:
     """How many accented Latin letters a text has."""
@@ -2341,14 +2221,12 @@ def count_accented(text: str, latin: bytes) -> int:
     beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
     return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
-
 def json_text(value: object) -> str:
     """The JSON that a provider would see for a value; empty if it can't be written."""
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError, RecursionError):
         return ""
-
 
 def estimate_prompt(body: Mapping[str, object]) -> int:
     """About how many tokens a request's prompt has, with its tools, schemas and media.
@@ -2389,7 +2267,6 @@ def estimate_prompt(body: Mapping[str, object]) -> int:
     text, pictures = without_pictures("\n".join(texts))
     return tokens + min(media_tokens + pictures, MOST_MEDIA_TOKENS) + estimate_tokens(text)
 
-
 def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object, bool]]) -> int:
     """The tokens of one content part's picture, sound or file; the text in it goes to `parts`."""
     tokens = 0
@@ -2406,7 +2283,6 @@ def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object,
             tokens = max(tokens, read_payload(holder, price, parts))
     return tokens
 
-
 def read_payload(payload: object, price: int, parts: list[tuple[object, bool]]) -> int:
     """The tokens of a link or of base64, which cost no more than their own text would."""
     if not isinstance(payload, str) or not payload:
@@ -2418,7 +2294,6 @@ def read_payload(payload: object, price: int, parts: list[tuple[object, bool]]) 
         return min(price, (len(payload) + 1) // 2)
     parts.append((payload, False))
     return 0
-
 
 def without_pictures(text: str) -> tuple[str, int]:
     """A text without its data URLs, and the tokens of the pictures in them."""
@@ -2433,12 +2308,10 @@ def without_pictures(text: str) -> tuple[str, int]:
 
     return DATA_URL.sub(count_picture, text), tokens
 
-
 def estimate_reply(text: str) -> int:
     """About how many tokens a reply's text has; a picture that it holds isn't text."""
     text, pictures = without_pictures(text)
     return pictures + estimate_tokens(text)
-
 
 # =============================== helpers/metering/provider_usage.py ===============================
 # Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
@@ -2480,7 +2353,6 @@ COUNT_ALIASES = {
     "total": "total_tokens | totalTokens | totalTokenCount | total_token_count",
 }
 
-
 def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
     """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
@@ -2490,9 +2362,7 @@ def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
-
 ALIAS_SLOTS = slots_by_alias()
-
 
 @dataclass(frozen=True, slots=True)
 class ReportedUsage:
@@ -2525,9 +2395,7 @@ class ReportedUsage:
         pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
         return ReportedUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
-
 NO_USAGE = ReportedUsage()
-
 
 def token_count(value: object) -> int | None:
     """The count that a JSON value stands for, or None if it isn't one."""
@@ -2544,13 +2412,11 @@ def token_count(value: object) -> int | None:
         return value
     return None
 
-
 def combine_known(one: Any, other: Any, combine: Callable[[int, int], int]) -> Any:
     """Two counts combined, or the one that is known."""
     if one is None or other is None:
         return other if one is None else one
     return combine(one, other)
-
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
     """Each kind's largest alias, since the host and gateways write zeros beside the count."""
@@ -2564,17 +2430,14 @@ def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
         counts[kind] = max(count, counts.get(kind, 0))
     return counts
 
-
 def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | None:
     details = fields.get(group)
     return token_count(details.get(name)) if isinstance(details, dict) else None
-
 
 COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd", "total_cost_usd", "response_cost")
 COST_PARTS = (("input_cost", "output_cost"), ("prompt_cost", "completion_cost"))
 TICKS_PER_DOLLAR = 10**10  # xAI's
 MOST_DOLLARS = 1_000_000
-
 
 def cost_in_micros(fields: Mapping[str, object]) -> int | None:
     """What a provider says that a call cost; the smallest cost is a millionth, not nothing."""
@@ -2601,7 +2464,6 @@ def cost_in_micros(fields: Mapping[str, object]) -> int | None:
         return None if cost is None else 0
     return max(1, round(cost * 1_000_000))
 
-
 def dollars(value: object, units: int = 1) -> float | None:
     """An amount of money, given in `units` to the dollar; None if it isn't one."""
     if isinstance(value, dict):  # Perplexity and others
@@ -2614,7 +2476,6 @@ def dollars(value: object, units: int = 1) -> float | None:
     except (ValueError, OverflowError):
         return None
     return amount if 0 <= amount <= MOST_DOLLARS else None
-
 
 def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
     """Read one usage object in any provider's shape, with llama.cpp's `timings` beside it."""
@@ -2662,12 +2523,10 @@ def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
         known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
     )
 
-
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
     details = ("completion_tokens_details", "output_tokens_details")
     said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
     return max((count for count in said if count is not None), default=None)
-
 
 def split_total(
     input_tokens: int | None,
@@ -2700,7 +2559,6 @@ def split_total(
     if excess > 0 and (reasoning is None or excess <= reasoning):
         return input_tokens, output_tokens + excess, None
     return input_tokens, output_tokens, None
-
 
 # =============================== helpers/metering/stream_events.py ================================
 # What a stream event or a whole answer holds: produced text, usage, a completion's id, its end.
@@ -2753,12 +2611,10 @@ CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "messag
 HOST_KEYS = ("event", "sources", "selected_model_id")
 DEEPEST_TEXT = 8
 
-
 # What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
 # of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
 EventContent = tuple[list[str], ReportedUsage | None, object, bool, list[str]]
 NO_TEXTS: list[str] = []
-
 
 def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
     """Append every produced text in `part`, a delta or message of any provider."""
@@ -2782,7 +2638,6 @@ def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
                 collect_text(item, texts, depth + 1)
     elif isinstance(part, str) and part:
         texts.append(part)
-
 
 def read_event(event: Mapping[str, object]) -> EventContent:
     """Read an event of any provider's stream."""
@@ -2813,7 +2668,6 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     if has_usage or finished:
         usage = usage_in_event(event)
     return texts, usage, event.get("id"), finished, whole
-
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
     """Read an event that isn't a chat-completion chunk."""
@@ -2857,7 +2711,6 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     finished = kind in CLOSING_EVENTS or event.get("done") is True
     return texts, usage, completion_id, finished, whole
 
-
 def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
     """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
     if isinstance(answer, list):
@@ -2890,13 +2743,11 @@ def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
     known = ("choices", "usage", *ANSWER_KEYS)
     return texts, usage, bool(texts) or any(key in answer for key in known)
 
-
 def is_provider_event(event: Mapping[str, object]) -> bool:
     """Whether an event without text or usage is at least a sign of a model at work."""
     if event.get("error") or event.get("type") in ("error", "response.failed"):
         return False
     return bool(event) and not any(key in event for key in HOST_KEYS)
-
 
 def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none.
@@ -2928,10 +2779,8 @@ def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
             holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
     return reduce(ReportedUsage.merged, found) if found else None
 
-
 # =================================== helpers/metering/usage.py ====================================
 # What one reply is charged for, added up from its stream events.
-
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -2965,12 +2814,10 @@ class Usage:
             self.reasoning_tokens + other.reasoning_tokens,
         )
 
-
 # Most providers send a chunk for each token: so many chunks are then a better count than a text.
 FEWEST_CHUNKS = 20
 # An estimate that is further from that, in tokens per chunk, shows that these aren't tokens.
 TOKENS_PER_CHUNK = (0.75, 1.34)
-
 
 def estimate_streamed(texts: Sequence[str]) -> int:
     """About how many tokens the texts of a stream's chunks have."""
@@ -2978,7 +2825,6 @@ def estimate_streamed(texts: Sequence[str]) -> int:
     least, most = TOKENS_PER_CHUNK
     alike = chunks >= FEWEST_CHUNKS and least * chunks <= tokens <= most * chunks
     return chunks if alike else tokens
-
 
 def metered_call(
     usage: ReportedUsage,
@@ -3017,7 +2863,6 @@ def metered_call(
         min(usage.cache_write_tokens, input_tokens - cached),
         min(usage.reasoning_tokens, output_tokens),
     )
-
 
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
@@ -3070,7 +2915,6 @@ class ModelCall:
             and (usage.total_tokens or 0) >= (mine.total_tokens or 0)
         )
 
-
 class MeteredRound:
     """The completions between two `request` hooks."""
 
@@ -3122,7 +2966,6 @@ class MeteredRound:
         if call.completion_id is not None:
             self.reported[call.completion_id] = call
 
-
 def parse_stream_line(line: bytes | str) -> object:
     """The JSON in one line of an event stream; None where there is none."""
     text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
@@ -3133,7 +2976,6 @@ def parse_stream_line(line: bytes | str) -> object:
         return json.loads(value)
     except (ValueError, RecursionError):  # "[DONE]", or what nobody can read
         return None
-
 
 class ReplyMeter:
     """Adds up what passes the stream hook for one reply."""
@@ -3244,7 +3086,6 @@ class ReplyMeter:
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
         return sum((call.metered(tokens) for tokens, call in charged), Usage())
 
-
 # ================================== helpers/metering/charges.py ===================================
 # What one reply costs, in tokens, in money and toward limits.
 
@@ -3252,7 +3093,6 @@ class ReplyMeter:
 # million such replies still fit in a 64-bit sum.
 LARGEST_CHARGE = 10**12
 NO_TOKENS = Usage()
-
 
 @dataclass(frozen=True, slots=True)
 class Charge:
@@ -3281,11 +3121,9 @@ class Charge:
             "weighted_output_tokens": self.counted.output_tokens,
         }
 
-
 def weigh_tokens(tokens: int, weight: Decimal) -> int:
     """Tokens times a model's weight, rounded up so that no use of it is free."""
     return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
-
 
 def price_of(usage: Usage, rule: ModelRule) -> int:
     """The cost in millionths of a dollar by the administrator's prices; 0 without any.
@@ -3310,7 +3148,6 @@ def price_of(usage: Usage, rule: ModelRule) -> int:
     )
     return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
 
-
 def make_charge(usage: Usage, rule: ModelRule) -> Charge:
     """Price and weigh what a reply used.
 
@@ -3330,7 +3167,6 @@ def make_charge(usage: Usage, rule: ModelRule) -> Charge:
     weighted_input = weigh_tokens(usage.input_tokens, rule.weight)
     weighted_output = weigh_tokens(usage.output_tokens, rule.weight)
     return Charge(usage, cost, Amounts(1, weighted_input, weighted_output, cost))
-
 
 def tightest_limit(
     decision: Decision, prompt_tokens: int, rule: ModelRule
@@ -3353,18 +3189,15 @@ def tightest_limit(
     ]
     return min(most, key=lambda found: found[0]) if most else None
 
-
 def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
     """The same as a number that a provider takes, at least 1; None where no limit bounds it."""
     found = tightest_limit(decision, prompt_tokens, rule)
     return None if found is None else max(1, found[0])
 
-
 # =================================== helpers/ledger/database.py ===================================
 # An engine for a database URL as Open WebUI spells it.
 
 SQLITE_BUSY_TIMEOUT_MS = 5_000
-
 
 def parse_database_url(text: str, where: str) -> URL:
     """Read a URL of SQLite or PostgreSQL, whatever driver it names.
@@ -3388,7 +3221,6 @@ def parse_database_url(text: str, where: str) -> URL:
         return url.set(drivername=f"postgresql+{driver}")
     raise ConfigurationError(where, f"a database of type {backend!r}", allowed)
 
-
 def set_sqlite_pragmas(connection: Any, _record: object) -> None:
     """What Open WebUI sets on its own connections, so that both can write to one file."""
     cursor = connection.cursor()
@@ -3396,7 +3228,6 @@ def set_sqlite_pragmas(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
     cursor.close()
-
 
 def open_database(text: str, where: str = "database URL", pooled: bool = True) -> Engine:
     """An engine of its own for a database URL; nothing is connected yet.
@@ -3416,7 +3247,6 @@ def open_database(text: str, where: str = "database URL", pooled: bool = True) -
         return engine
     return open_postgresql(url, pooled)
 
-
 def open_postgresql(url: URL, pooled: bool = True) -> Engine:
     """An engine of its own for PostgreSQL; nothing is connected yet.
 
@@ -3435,12 +3265,10 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
     event.listen(engine, "do_execute_no_params", execute_unprepared)
     return engine
 
-
 def send_wide_integers(connection: Any, _record: object) -> None:
     """Let psycopg 3 send all integers alike: it would prepare a statement anew for each size."""
     dumper = import_module("psycopg.types.numeric").Int8Dumper
     connection.adapters.register_dumper(int, dumper)
-
 
 def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
     """Let psycopg 3 prepare nothing that begins or ends a transaction.
@@ -3449,7 +3277,6 @@ def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
     """
     cursor.execute(statement, prepare=False)
     return True
-
 
 # ================================= helpers/ledger/transactions.py =================================
 # One transaction with its locks and its retries, alike on SQLite and PostgreSQL.
@@ -3473,17 +3300,14 @@ POOL_LOCKS = 64
 
 WorkResult = TypeVar("WorkResult")
 
-
 def new_deadline() -> float:
     """When whoever comes now has waited long enough, by `time.monotonic`."""
     return time.monotonic() + TRANSACTION_PATIENCE_SECONDS
-
 
 def advisory_key(name: str) -> int:
     """A PostgreSQL advisory lock's 64-bit key for one of our names."""
     digest = hashlib.blake2b(f"usage_limits {name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
 
 def lock_key(name: str) -> int:
     """The key of a scope's lock.
@@ -3494,7 +3318,6 @@ def lock_key(name: str) -> int:
     if name.startswith(("group:", "everyone")):
         return advisory_key(f"pool {advisory_key(name) % POOL_LOCKS}")
     return advisory_key(name)
-
 
 def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **settings: str) -> str:
     """A PostgreSQL statement that waits for locks until the transaction's end.
@@ -3514,12 +3337,10 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
     calls += [f"pg_advisory_xact_lock_shared({lock_key(name)})" for name in shared]
     return f"SELECT {', '.join(calls)}"
 
-
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
         connection.exec_driver_sql(select_locks(exclusive))
-
 
 def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
     """Take the one writer's place, and wait no longer for it than that."""
@@ -3531,7 +3352,6 @@ def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
     connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(own, milliseconds)}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     connection.exec_driver_sql(f"PRAGMA busy_timeout = {own}")
-
 
 def begin_transaction(
     connection: Connection,
@@ -3557,11 +3377,9 @@ def begin_transaction(
     )
     connection.exec_driver_sql(f"BEGIN; {locks}")
 
-
 def sqlstate_of(error: DBAPIError) -> str:
     """PostgreSQL's code of an error; "" where it has none."""
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
-
 
 def is_refused(error: DBAPIError) -> bool:
     """Whether the database was reached and refuses the statement or its values."""
@@ -3574,7 +3392,6 @@ def is_refused(error: DBAPIError) -> bool:
         or name in REFUSED_SQLITE_ERRORS
     )
 
-
 def is_worth_retrying(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed a moment later."""
     if error.connection_invalidated:
@@ -3583,7 +3400,6 @@ def is_worth_retrying(error: DBAPIError) -> bool:
     # SQLITE_BUSY and SQLITE_LOCKED, by their names since Python 3.11.
     name = getattr(error.orig, "sqlite_errorname", "")
     return state in RETRIED_SQLSTATES or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-
 
 class TransactionRunner:
     """Runs functions in transactions of one engine.
@@ -3736,7 +3552,6 @@ class TransactionRunner:
         pool = self._engine.pool
         return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()
 
-
 # ==================================== helpers/ledger/tables.py ====================================
 # The ledger's own tables and their numbered migrations.
 
@@ -3882,23 +3697,19 @@ migrations_table = Table(
     Column("applied_at", BigInteger, nullable=False),
 )
 
-
 def m001_first_tables(connection: Connection) -> None:
     """The first released schema; on a new database also what came later, found there by then."""
     ledger_metadata.create_all(connection)
 
-
 def m002_names(connection: Connection) -> None:
     """Whom the policies have meant, since 0.2.0; a ledger made anew has the table already."""
     names_table.create(connection, checkfirst=True)
-
 
 def ledger_schema(connection: Connection) -> str | None:
     """The PostgreSQL schema of the tables; None for the connection's own."""
     schemas = connection.get_execution_options().get("schema_translate_map") or {}
     found: str | None = schemas.get(None)
     return found
-
 
 def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
     """Add columns of text, "" in all rows, as far as they aren't there."""
@@ -3912,23 +3723,19 @@ def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
                 f"ALTER TABLE {place} ADD COLUMN {quote(name)} TEXT NOT NULL DEFAULT ''"
             )
 
-
 def m003_workers(connection: Connection) -> None:
     """Which worker holds a reservation, and why one was released."""
     workers_table.create(connection, checkfirst=True)
     add_text_columns(connection, records_table, "worker", "end_reason")
-
 
 def m004_sources(connection: Connection) -> None:
     """Counters and grants of limits on one source of requests."""
     add_text_columns(connection, counters_table, "source")
     add_text_columns(connection, grants_table, "source")
 
-
 def m005_policy_versions(connection: Connection) -> None:
     """The policies texts that were saved on the page."""
     policies_table.create(connection, checkfirst=True)
-
 
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
@@ -3938,7 +3745,6 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m004_sources,
     m005_policy_versions,
 )
-
 
 def migrate_ledger(connection: Connection, now: int) -> int:
     """Bring the tables up to date and return how many migrations that took.
@@ -3955,7 +3761,6 @@ def migrate_ledger(connection: Connection, now: int) -> int:
         connection.execute(migrations_table.insert().values(number=number, applied_at=now))
     return len(MIGRATIONS) - applied
 
-
 # ================================== helpers/ledger/identities.py ==================================
 # Identities: whom the names in the policies mean, also after a rename.
 
@@ -3968,7 +3773,6 @@ MOST_UNPRICED = 1_000
 
 Kind = Literal["group", "user"]
 
-
 @dataclass(frozen=True, slots=True)
 class RememberedName:
     """That a name in the policies has meant a group or a user."""
@@ -3977,7 +3781,6 @@ class RememberedName:
     name: str
     id: str
     last_seen: str  # its name or address at that time
-
 
 @dataclass(frozen=True, slots=True)
 class HostNames:
@@ -3990,7 +3793,6 @@ class HostNames:
     def of(self, kind: str) -> Mapping[str, str]:
         """The names of one kind."""
         return self.groups if kind == "group" else self.users
-
 
 @dataclass(frozen=True, slots=True)
 class NamedTable:
@@ -4009,7 +3811,6 @@ class NamedTable:
     written: str
     header: str
     is_policy: bool = True
-
 
 @dataclass(frozen=True, slots=True)
 class Identities:
@@ -4068,7 +3869,6 @@ class Identities:
             (doubtful if known else sure)[name] = None
         return tuple(sure), tuple(doubtful)
 
-
 def named_in(policies: PolicySet) -> Iterator[NamedTable]:
     """Every group and user that a policies text names, in its order within each kind."""
     for key, policy in policies.groups.items():
@@ -4079,7 +3879,6 @@ def named_in(policies: PolicySet) -> Iterator[NamedTable]:
         if pool.group is not None:
             header = f"{table_header('pool', pool.name)} group"
             yield NamedTable("group", fold_name(pool.group), pool.group, header, is_policy=False)
-
 
 def identify(
     policies: PolicySet, host: HostNames, remembered: Iterable[RememberedName] = ()
@@ -4098,7 +3897,6 @@ def identify(
         tuple(dict.fromkeys(reader.renames)),
         host.models,
     )
-
 
 class IdentityReader:
     """Goes through the names in the policies one by one."""
@@ -4190,7 +3988,6 @@ class IdentityReader:
                     f" {quoted_text(self.host.of(kind)[key])}: what is stricter in each counts."
                 )
 
-
 def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
     """That a table names nobody, with the group or user that was meant."""
     hint = spelled_like(table.written, known)
@@ -4199,19 +3996,16 @@ def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
         return f"{table.header} names nobody: Open WebUI has no user with this {kind}{hint}"
     return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
 
-
 def spelled_like(name: str, known: Iterable[str]) -> str:
     """How a sentence ends on a name that isn't known: with the one that was meant, if any."""
     names = [one for one in sorted(known)[:1000] if is_spelled_like(name, one)]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     return f'; did you mean "{close[0]}"?' if close else "."
 
-
 def is_spelled_like(name: str, other: str) -> bool:
     """Whether what stands before an "@" is alike; all addresses of a house end alike."""
     one, two = (text.partition("@")[0].lower() for text in (name, other))
     return difflib.SequenceMatcher(None, one, two).ratio() >= 0.7
-
 
 def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
     """A sentence for each model in the policies that no known model fits."""
@@ -4231,7 +4025,6 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
                 hint = spelled_like(limit.model_glob, known)
                 yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
-
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """A sentence for each model, by all its names, that limits in money don't count."""
     tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
@@ -4247,18 +4040,15 @@ def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Ite
                 f" without a cost. Give it an input_price and an output_price."
             )
 
-
 def stored_name(name: str) -> str:
     """A name as a database takes it."""
     return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
-
 
 def read_remembered(connection: Connection) -> frozenset[RememberedName]:
     """Whom the names in the policies have meant so far."""
     names = names_table.c
     rows = connection.execute(select(names.kind, names.name, names.id, names.last_seen))
     return frozenset(RememberedName(*row) for row in rows)
-
 
 def remember(connection: Connection, names: Iterable[RememberedName], now: int) -> None:
     """Write down whom names have meant; another worker may just have done so."""
@@ -4275,7 +4065,6 @@ def remember(connection: Connection, names: Iterable[RememberedName], now: int) 
             )
         )
 
-
 @dataclass(frozen=True, slots=True)
 class Look:
     """What was found out about a policies text, and when."""
@@ -4283,7 +4072,6 @@ class Look:
     policies: PolicySet
     identities: Identities
     at: float
-
 
 class IdentityMemory:
     """What one worker knows of whom the policies mean; looked up again every few seconds.
@@ -4406,14 +4194,12 @@ class IdentityMemory:
         self._notices = notices
         self._publish(notices)
 
-
 def form_note(notices: tuple[str, ...]) -> str:
     """The notices as the valves form shows them; they hold names that others chose."""
     shown = [" ".join(one.replace("<", "&lt;").split()) for one in notices[:MOST_NOTES_IN_FORM]]
     if len(notices) > len(shown):
         shown.append(f"and {len(notices) - len(shown)} more, in the server's log")
     return "\n".join(f"- {one}" for one in shown)
-
 
 # =================================== helpers/ledger/counters.py ===================================
 # Counters: sums of settled records per scope, model glob and window.
@@ -4445,7 +4231,6 @@ COUNTED_COLUMNS = (
 )
 COUNTED_SUMS = tuple(map(func.sum, COUNTED_COLUMNS))
 
-
 @dataclass(slots=True)
 class Counter:
     """A counter's row, with what administrators have added to limits that it is read for."""
@@ -4463,18 +4248,15 @@ class Counter:
         """What was added to one limit."""
         return self.granted.get((applied.limit.measure, applied.limit.period.name), 0)
 
-
 def join_names(names: Iterable[str]) -> str:
     """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
     return "|" + "".join(f"{escaped_name(name)}|" for name in names)
-
 
 def escaped_name(name: str) -> str:
     """A name without "|". Rows of older releases hold no `NAME_ESCAPE`, so they read as before."""
     if "|" not in name and NAME_ESCAPE not in name:
         return name
     return name.replace(NAME_ESCAPE, f"{NAME_ESCAPE}0").replace("|", f"{NAME_ESCAPE}1")
-
 
 @lru_cache(maxsize=1024)
 def split_names(text: str) -> tuple[str, ...]:
@@ -4485,11 +4267,9 @@ def split_names(text: str) -> tuple[str, ...]:
         for name in names
     )
 
-
 def glob_matches(glob: str, model_names: str) -> bool:
     """Whether a limit's model glob matches one of a record's joined names."""
     return glob == "*" or any(glob_fits(glob, name) for name in split_names(model_names))
-
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
     """The seconds ``[start, end)`` whose records a limit counts at the second `at`.
@@ -4502,7 +4282,6 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
     if rolling is not None:
         return at - int(rolling.total_seconds()) + 1, NO_END
     return int(applied.window.start.timestamp()), int(applied.window.end.timestamp())
-
 
 def counter_id(applied: AppliedLimit) -> str:
     """The counter that a limit reads; limits that count the same share one.
@@ -4518,12 +4297,10 @@ def counter_id(applied: AppliedLimit) -> str:
     via = f"via {applied.limit.source} " if applied.limit.source else ""
     return f"{via}{applied.scope} {applied.limit.model_glob} {window}"
 
-
 def rolling_seconds(key: str) -> int:
     """The period of a rolling counter, by its id; 0 for another one."""
     _, mark, seconds = key.rpartition(ROLLING_MARK)
     return int(seconds) if mark and seconds.isdecimal() else 0
-
 
 def scope_condition(scope: str, source: str = "") -> ColumnElement[bool]:
     """The records that belong to a scope, or those of them that came from one source."""
@@ -4536,22 +4313,18 @@ def scope_condition(scope: str, source: str = "") -> ColumnElement[bool]:
         return records_table.c.user_id == key
     return records_table.c.group_ids.contains(f"|{key}|", autoescape=True)
 
-
 def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     """The same for one record already read."""
     kind, _, key = scope.partition(":")
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
-
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
     return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
 
-
 def number_values(name: str, values: Collection[str]) -> dict[str, str]:
     """Values for the parameters of `numbered`."""
     return {f"{name}{number}": value for number, value in enumerate(values)}
-
 
 @lru_cache(maxsize=64)
 def addition_by_id(count: int) -> Update:
@@ -4570,11 +4343,9 @@ def addition_by_id(count: int) -> Update:
         .values(ADDED)
     )
 
-
 def read_scope(applied: AppliedLimit) -> str:
     """The scope whose records are read for a limit: everyone's for all pools at once."""
     return EVERYONE if applied.is_pool else applied.scope
-
 
 def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at: int) -> None:
     """Sum the records that new or outdated counters cover, and write them.
@@ -4614,11 +4385,9 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         ]
     connection.execute(counters_table.insert(), rows)
 
-
 def what_counts(applied: AppliedLimit) -> Counted:
     """Which records a limit counts."""
     return applied.scope, applied.limit.model_glob, applied.limit.source
-
 
 class CountingLimits(Generic[Key]):
     """Which of many limits count a record, however many there are.
@@ -4648,7 +4417,6 @@ class CountingLimits(Generic[Key]):
                 if only in ("", source) and glob_matches(glob, model_names)
             ]
         return self._found[record]
-
 
 def sum_for_limits(
     connection: Connection,
@@ -4691,13 +4459,11 @@ def sum_for_limits(
                 used[key] += amounts
     return used
 
-
 def sum_settled(
     connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
 ) -> Amounts:
     """Sum the settled records of a scope and source with ``start <= created_at < end``."""
     return sum_for_limits(connection, scope, {"": (scope, glob, source)}, {"": start}, end)[""]
-
 
 def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
     """The last of these seconds before a record was made; of very many, when it was made."""
@@ -4710,7 +4476,6 @@ def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
     later = [(records_table.c.created_at >= start, start) for start in reversed(others)]
     return case(*later, else_=starts)
 
-
 def rolling_end(connection: Connection, scope: str, at: int) -> int:
     """Where a rolling counter ends: nowhere, unless a clock has been days ahead.
 
@@ -4721,7 +4486,6 @@ def rolling_end(connection: Connection, scope: str, at: int) -> int:
         records_table.c.created_at >= end, scope_condition(scope)
     )
     return end if connection.execute(ahead.limit(1)).first() else NO_END
-
 
 def is_outdated(counter: Counter, applied: AppliedLimit, at: int) -> bool:
     """Whether a rolling counter has to be summed anew.
@@ -4736,7 +4500,6 @@ def is_outdated(counter: Counter, applied: AppliedLimit, at: int) -> bool:
     moved = counted_window(applied, at)[0] - counter.window_start
     outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
     return abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived
-
 
 def move_rolling_counters(
     connection: Connection,
@@ -4775,11 +4538,9 @@ def move_rolling_counters(
         if left:
             connection.execute(ADD_TO_COUNTER, left)
 
-
 def amount_values(amounts: Amounts, prefix: str = "") -> dict[str, int]:
     """Amounts by the names of their columns."""
     return {prefix + column.name: getattr(amounts, column.name) for column in AMOUNT_COLUMNS}
-
 
 def add_to_counters(
     connection: Connection,
@@ -4801,7 +4562,6 @@ def add_to_counters(
     connection.execute(addition_by_id(len(ids)), {**values, "created_at": created_at})
     for key in ids:
         counters[key].used += amounts
-
 
 # ================================= helpers/ledger/limit_states.py =================================
 # Where limits stand: what is used, what replies still running hold, and what was granted.
@@ -4849,7 +4609,6 @@ RUNNING = select(
     null(),
 ).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
 
-
 @dataclass(frozen=True, slots=True)
 class RunningReply:
     """What a reply that is still running holds."""
@@ -4871,7 +4630,6 @@ class RunningReply:
             and glob_matches(applied.limit.model_glob, self.model_names)
         )
 
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Counters by id, and all running replies that share a limit with them."""
@@ -4883,7 +4641,6 @@ class Snapshot:
         """What running replies hold of a limit."""
         held = [one.reserved for one in self.running if one.counts_for(applied, at)]
         return sum(held, NOTHING)
-
 
 @lru_cache(maxsize=256)
 def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
@@ -4904,7 +4661,6 @@ def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSele
     if of_one_user:  # what all users together have running is little, too
         running = running.where(records_table.c.user_id == bindparam("user_id"))
     return union_all(counters, running)
-
 
 def read_snapshot(
     connection: Connection,
@@ -4945,7 +4701,6 @@ def read_snapshot(
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot
-
 
 def read_limit_states(
     connection: Connection,
@@ -5005,12 +4760,10 @@ def read_limit_states(
         )
     return tuple(states)
 
-
 def latest_reset(applied: AppliedLimit, at: int) -> datetime:
     """When the window of a limit ends; of a rolling one, when all that is in it has left it."""
     rolling = applied.limit.period.rolling
     return applied.window.end if rolling is None else datetime.fromtimestamp(at, UTC) + rolling
-
 
 def with_resets(
     connection: Connection,
@@ -5060,11 +4813,9 @@ def with_resets(
         for state in states
     )
 
-
 def excess_of(state: LimitState) -> int:
     """How much has to leave a limit's window before it admits requests."""
     return state.taken - state.amount + 1
-
 
 def read_leaving(
     connection: Connection, read_from: str, start: int, states: Mapping[ResetKey, LimitState]
@@ -5104,7 +4855,6 @@ def read_leaving(
             break
     return found
 
-
 # =================================== helpers/ledger/records.py ====================================
 # Records: one row per reply, reserved when it is admitted and closed once.
 
@@ -5129,7 +4879,6 @@ IS_PROVISIONAL = (
     & records_table.c.end_reason.in_(PROVISIONAL_REASONS)
 )
 
-
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """What is known of a reply when it is admitted."""
@@ -5143,7 +4892,6 @@ class Reservation:
     policy: str
     created_at: int  # seconds since 1970, UTC
 
-
 @dataclass(frozen=True, slots=True)
 class RecordKey:
     """What the counters need to know of a record."""
@@ -5153,7 +4901,6 @@ class RecordKey:
     model_names: str
     source: str
     created_at: int
-
 
 def key_of_reservation(reservation: Reservation) -> RecordKey:
     """The key of a reply's own record."""
@@ -5165,13 +4912,11 @@ def key_of_reservation(reservation: Reservation) -> RecordKey:
         reservation.created_at,
     )
 
-
 def key_of_row(row: Row[Any]) -> RecordKey:
     """The key of a record that was read."""
     groups = (f"group:{group}" for group in split_names(row.group_ids))
     scopes = (f"user:{row.user_id}", *groups, EVERYONE)
     return RecordKey(row.id, scopes, row.model_names, row.source, row.created_at)
-
 
 def charge_of_row(row: Row[Any]) -> Charge:
     """What a record that was read holds; an estimate, since its reply was never settled."""
@@ -5179,7 +4924,6 @@ def charge_of_row(row: Row[Any]) -> Charge:
     weighted = (row.counted, row.weighted_input_tokens, row.weighted_output_tokens)
     counted = Amounts(*weighted, cost_micros=row.cost_micros * row.counted)
     return Charge(Usage(*tokens, estimated=True), row.cost_micros, counted)
-
 
 def insert_record(
     connection: Connection,
@@ -5214,12 +4958,10 @@ def insert_record(
         },
     )
 
-
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
     connection.execute(UPDATE_OPEN_RECORD, values)
-
 
 def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
     """The columns of a record that was settled, or released without a charge."""
@@ -5230,14 +4972,12 @@ def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]
         **(charge or Charge()).values(),
     }
 
-
 def close_record(
     connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
 ) -> bool:
     """Settle or release a record; False if it was closed before. Counters are left alone."""
     values = {"key": key, **ended_values(charge, now, reason)}
     return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0
-
 
 def correct_record(
     connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
@@ -5258,7 +4998,6 @@ def correct_record(
         return None
     return (charge or Charge()).counted - charge_of_row(found).counted
 
-
 # ================================= helpers/ledger/many_limits.py ==================================
 # Many limits at once: where they stand at one moment of the ledger, read only.
 
@@ -5268,7 +5007,6 @@ SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
 # By user and window, what was used of each model (by its joined names) and from each source.
 WindowSums = defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]]
-
 
 def read_snapshot_of(
     connection: Connection, work: Callable[[Connection], SnapshotResult]
@@ -5281,19 +5019,16 @@ def read_snapshot_of(
     connection.exec_driver_sql("COMMIT")
     return result
 
-
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
     return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
-
 
 def in_parts(items: Collection[str]) -> Iterator[list[str]]:
     """Values for INs of a bounded length, in order."""
     ordered = sorted(items)
     for start in range(0, len(ordered), ROWS_PER_QUERY):
         yield ordered[start : start + ROWS_PER_QUERY]
-
 
 def read_counters(
     connection: Connection, scopes: Collection[str], at: int
@@ -5317,7 +5052,6 @@ def read_counters(
         ).all()
     }
 
-
 def read_granted(
     connection: Connection, at: int, scope: str | None = None
 ) -> Mapping[GrantKey, int]:
@@ -5328,7 +5062,6 @@ def read_granted(
     if scope is not None:
         query = query.where(columns.scope == scope)
     return {tuple(names): int(amount) for *names, amount in connection.execute(query).all()}
-
 
 def read_running(
     connection: Connection, scope: str | None = None
@@ -5347,7 +5080,6 @@ def read_running(
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)
     return running
-
 
 @dataclass(frozen=True, slots=True)
 class CountedSpan:
@@ -5391,7 +5123,6 @@ class CountedSpan:
             return 1, self.start, NO_END
         return (-1, counter[0], self.start) if moved > 0 else (0, 0, 0)
 
-
 @lru_cache
 def window_sums(sqlite: bool) -> Select[Any]:
     """What users have used in the windows of a JSON list; built once, as that takes a while.
@@ -5424,7 +5155,6 @@ def window_sums(sqlite: bool) -> Select[Any]:
         .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
     )
 
-
 def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int]]) -> WindowSums:
     """What users have used in windows of theirs, by the models' names and the source.
 
@@ -5439,7 +5169,6 @@ def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int
         for user, first, end, model_names, asked_from, *sums in rows:
             found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
-
 
 class LimitReader:
     """Reads where limits stand at one instant: by their counters, else by the records.
@@ -5531,13 +5260,11 @@ class LimitReader:
             granted.get(grant_key(applied), 0) if granted else 0,
         )
 
-
 def read_states(
     connection: Connection, limits: Sequence[AppliedLimit], at: datetime
 ) -> tuple[LimitState, ...]:
     """Where limits stand at the instant `at`, as a `LimitReader` finds it."""
     return tuple(LimitReader(connection, at).read(limits)) if limits else ()
-
 
 # =================================== helpers/ledger/reports.py ====================================
 # Reports: what records add up to by user, model, day, group and source, read only.
@@ -5547,11 +5274,9 @@ def read_states(
 DAY_LENGTH = 86_400
 FIRST_DAY = date(1970, 1, 1)
 
-
 def instant_of(second: int) -> datetime:
     """A second of the ledger as an instant."""
     return datetime.fromtimestamp(second, UTC)
-
 
 def day_number(zone: ZoneInfo, first: int, last: int, reset_hour: int = 0) -> ColumnElement[int]:
     """In SQL: how many days after 1 January 1970 a record was made by the calendar in a zone.
@@ -5570,11 +5295,9 @@ def day_number(zone: ZoneInfo, first: int, last: int, reset_hour: int = 0) -> Co
         local = case(*cases, else_=local)
     return local // whole(DAY_LENGTH)
 
-
 def whole(number: int) -> ColumnElement[int]:
     """A whole number as it stands."""
     return literal_column(str(number), BigInteger)
-
 
 def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
     """How far the clock in a zone is ahead of UTC, each with the second until which that holds."""
@@ -5588,16 +5311,13 @@ def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
         instant = following
     return [*found, (last + 1, offset_seconds(end, zone))]
 
-
 def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
     """How far the clock in a zone is ahead of UTC."""
     return int(zone_offset(instant, zone).total_seconds())
 
-
 def day_of_number(number: int) -> date:
     """The date of a number that `day_number` gave."""
     return FIRST_DAY + timedelta(days=number)
-
 
 # What records add up to
 
@@ -5625,7 +5345,6 @@ RECORDS_AT_ONCE = 500
 
 RowKey = tuple[Any, ...]
 
-
 @dataclass(frozen=True, slots=True)
 class Sums:
     """What a number of records add up to; money in millionths of a dollar."""
@@ -5649,7 +5368,6 @@ class Sums:
             self.cost_micros + other.cost_micros,
             self.estimated_requests + other.estimated_requests,
         )
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -5678,7 +5396,6 @@ class Selection:
         bounds += [] if self.user_id is None else [columns.user_id == self.user_id]
         return and_(columns.state != "released", *bounds)
 
-
 def read_dimensions(text: str) -> list[str]:
     """The names in a list with commas, in the order of the columns.
 
@@ -5691,7 +5408,6 @@ def read_dimensions(text: str) -> list[str]:
             allowed = ", ".join(DIMENSIONS)
             raise ConfigurationError("by", quoted_text(name), f"{allowed}, separated by commas")
     return [name for name in DIMENSIONS if name in names]
-
 
 def read_instant(text: str | None, where: str, zone: ZoneInfo) -> int | None:
     """The first whole second that isn't before a date's beginning or an instant.
@@ -5712,7 +5428,6 @@ def read_instant(text: str | None, where: str, zone: ZoneInfo) -> int | None:
             raise ConfigurationError(where, quoted_text(text), INSTANT_ALLOWED) from None
     return math.ceil(instant.timestamp())
 
-
 def first_and_last(connection: Connection, selection: Selection) -> tuple[int, int] | None:
     """When the first and the last record were made, by the index."""
     created_at = records_table.c.created_at
@@ -5720,7 +5435,6 @@ def first_and_last(connection: Connection, selection: Selection) -> tuple[int, i
     first = connection.scalar(query.order_by(created_at))
     last = connection.scalar(query.order_by(created_at.desc()))
     return None if first is None or last is None else (first, last)
-
 
 def sum_records(
     connection: Connection,
@@ -5771,14 +5485,12 @@ def sum_records(
             break
     return sums
 
-
 def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
     """Rows as they come, a few at a time; whoever has enough of them closes the cursor."""
     options = {"yield_per": RECORDS_AT_ONCE}
     with connection.execute(query, execution_options=options) as found:
         for some in found.partitions():
             yield from some
-
 
 def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
     """What records add up to by model: its id and its joined names."""
@@ -5789,7 +5501,6 @@ def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, 
     return {
         (model, names): Sums(*(int(value or 0) for value in sums)) for model, names, *sums in rows
     }
-
 
 def read_latest(connection: Connection, selection: Selection, most: int) -> Sequence[Row[Any]]:
     """The latest records, the newest first."""
@@ -5811,7 +5522,6 @@ def read_latest(connection: Connection, selection: Selection, most: int) -> Sequ
         .limit(most)
     ).all()
 
-
 def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
     """The last address on record of users whom Open WebUI has no more."""
     columns = records_table.c
@@ -5825,7 +5535,6 @@ def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str
         )
         emails[user_id] = str(email or "")
     return emails
-
 
 def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
     """Records from `start` on and before `until`, in the order of time."""
@@ -5854,7 +5563,6 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
     )
     return read_rows(connection, query)
 
-
 # ================================= helpers/ledger/report_rows.py ==================================
 # Report rows: sums with the names of what they are of, as JSON and CSV.
 
@@ -5871,14 +5579,12 @@ ENCODER = json.JSONEncoder(ensure_ascii=False)
 # What a spreadsheet takes for the beginning of a formula.
 FORMULA_SIGNS = ("=", "+", "-", "@")
 
-
 @dataclass(frozen=True, slots=True)
 class UsageRow:
     """The sums of all records that are alike in some columns."""
 
     keys: dict[str, str | None]
     sums: Sums
-
 
 def named_rows(
     wanted: Sequence[str],
@@ -5906,7 +5612,6 @@ def named_rows(
     )
     return rows
 
-
 def printable(text: str) -> str:
     """A text without control characters: models' ids come from outside.
 
@@ -5919,18 +5624,15 @@ def printable(text: str) -> str:
         for letter in text
     )
 
-
 def csv_cell(text: str | None) -> str:
     """A text that a spreadsheet shows and doesn't compute."""
     shown = printable(text or "")
     return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
 
-
 def key_columns(dimensions: Sequence[str]) -> list[str]:
     """The columns that identify a row."""
     wanted = [name for name in DIMENSIONS if name in dimensions]
     return [name for dimension in wanted for name in DIMENSIONS[dimension]]
-
 
 def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
     """The values of `SUM_COLUMNS`."""
@@ -5943,7 +5645,6 @@ def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
         sums.estimated_requests,
     )
 
-
 def sums_row(sums: Sums) -> dict[str, int | float]:
     """The same as JSON has them; money as a number."""
     return {
@@ -5955,12 +5656,10 @@ def sums_row(sums: Sums) -> dict[str, int | float]:
         "estimated_requests": sums.estimated_requests,
     }
 
-
 def as_json(rows: Iterable[UsageRow]) -> str:
     """A list of objects, one on each line; money as a number."""
     lines = [ENCODER.encode({**row.keys, **sums_row(row.sums)}) for row in rows]
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
-
 
 def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
     """Comma-separated values with a line of column names; what isn't known is empty."""
@@ -5974,7 +5673,6 @@ def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
         writer.writerow([*map(csv_cell, row.keys.values()), *cells])
     return output.getvalue()
 
-
 # ==================================== helpers/ledger/grants.py ====================================
 # Grants: what administrators add to limits, reset and take back; rows, never edits.
 
@@ -5982,7 +5680,6 @@ def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
 ROLLING_PARTS = 60
 # A row that takes another one back has its id, so that it can't be taken back twice.
 REVOKED = "revoked:"
-
 
 @dataclass(frozen=True, slots=True)
 class NewGrant:
@@ -5995,7 +5692,6 @@ class NewGrant:
     # Made once: a transaction that is tried again must not write it twice.
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """Limits before and after rows were added for them, and those rows."""
@@ -6004,13 +5700,11 @@ class Change:
     after: tuple[LimitState, ...]
     grants: tuple[NewGrant, ...] = ()
 
-
 def window_end(applied: AppliedLimit, now: datetime) -> int:
     """The second at which a limit's window ends; of a rolling one, a period from now."""
     rolling = applied.limit.period.rolling
     end = applied.window.end if rolling is None else now + rolling
     return int(end.timestamp())
-
 
 def add_grants(
     connection: Connection,
@@ -6053,7 +5747,6 @@ def add_grants(
         )
     return Change(before, read_states(connection, limits, now), grants)
 
-
 def find_grant(connection: Connection, key: str, now: datetime) -> Row[tuple[object, ...]] | None:
     """A grant or reset that still holds and wasn't taken back."""
     taken_back = select(grants_table.c.id).where(grants_table.c.id == REVOKED + key)
@@ -6065,7 +5758,6 @@ def find_grant(connection: Connection, key: str, now: datetime) -> Row[tuple[obj
             ~taken_back.exists(),
         )
     ).first()
-
 
 def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: datetime) -> bool:
     """Take a grant back by a row of its own; False where there is none that still holds.
@@ -6085,7 +5777,6 @@ def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: da
     }
     connection.execute(grants_table.insert().values(values))
     return True
-
 
 def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
@@ -6111,14 +5802,12 @@ def missing_resets(connection: Connection, state: LimitState, now: datetime) -> 
     for expires_at, part in rolling_parts(connection, applied, amount, second).items():
         yield NewGrant(applied, part, expires_at, "reset")
 
-
 def make_resets(
     connection: Connection, limits: Sequence[AppliedLimit], now: datetime
 ) -> list[NewGrant]:
     """What has been used of limits, as grants."""
     states = read_states(connection, limits, now)
     return [new for state in states for new in missing_resets(connection, state, now)]
-
 
 def rolling_parts(
     connection: Connection, applied: AppliedLimit, amount: int, second: int
@@ -6154,7 +5843,6 @@ def rolling_parts(
             amount -= part
     return {expires_at: part for expires_at, part in parts.items() if part}
 
-
 def read_grants(
     connection: Connection, scopes: Collection[str], since: int, most: int
 ) -> Sequence[Row[Any]]:
@@ -6166,7 +5854,6 @@ def read_grants(
         .order_by(columns.created_at.desc(), columns.id.desc())  # "revoked:…" before the grant
         .limit(most)
     ).all()
-
 
 # ================================ helpers/ledger/reply_lengths.py =================================
 # Reply lengths: how long the replies of each model are of late, by what is on record.
@@ -6197,7 +5884,6 @@ NEWEST_RECORDS = (
     .limit(RECORDS_READ)
 )
 
-
 def usual_lengths(rows: Iterable[Any]) -> dict[str | None, int]:
     """The high quantile of the lengths of each model and of any, in output tokens.
 
@@ -6213,7 +5899,6 @@ def usual_lengths(rows: Iterable[Any]) -> dict[str | None, int]:
                     lengths.append(tokens)
     return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
 
-
 def weighted_quantile(users: Iterable[list[int]]) -> int:
     """The length that is reached by as many users' replies, each user's together weighing 1."""
     weighed = [(tokens, 1 / len(each)) for each in users for tokens in each]
@@ -6224,7 +5909,6 @@ def weighted_quantile(users: Iterable[list[int]]) -> int:
         if left <= 1e-9:
             return max(shortest, min(tokens, longest))
     return shortest
-
 
 class ReplyLengths:
     """What is known of them in this process; may be used from any thread.
@@ -6264,12 +5948,10 @@ class ReplyLengths:
             self._known.clear()
         self._known.update(usual_lengths(rows))
 
-
 # =============================== helpers/ledger/policy_versions.py ================================
 # Policy versions: the last policies texts that were saved on the page, to go back to.
 
 MOST_VERSIONS = 20
-
 
 def read_versions(connection: Connection) -> Sequence[Row[Any]]:
     """The saved texts, the newest first."""
@@ -6277,7 +5959,6 @@ def read_versions(connection: Connection) -> Sequence[Row[Any]]:
     return connection.execute(
         select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
     ).all()
-
 
 def keep_version(connection: Connection, before: str, text: str, by: str, now: int) -> None:
     """Write down a text that was saved, and what stood there before if that isn't known.
@@ -6309,7 +5990,6 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
         policies_table.delete().where(policies_table.c.number <= number - MOST_VERSIONS)
     )
 
-
 # ==================================== helpers/ledger/ledger.py ====================================
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 
@@ -6325,7 +6005,6 @@ LONGEST_GAP_SECONDS = 30 * DAY_SECONDS
 
 ReadResult = TypeVar("ReadResult")
 
-
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """Where the limits stand after a reply has ended."""
@@ -6335,7 +6014,6 @@ class Settlement:
     # The soft and hard limits that it has crossed, for the administrator's alerts.
     crossed: tuple[LimitState, ...] = ()
 
-
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What `Ledger.reserve` decided, and what the user is to be told of it."""
@@ -6344,11 +6022,9 @@ class Admission:
     # The soft limits that are crossed for the first time in their window.
     warnings: tuple[LimitState, ...] = ()
 
-
 def limit_scopes(subject: Subject, limits: Sequence[AppliedLimit]) -> set[str]:
     """The scopes whose locks a transaction about these limits needs."""
     return {subject.scope, *(applied.scope for applied in limits)}
-
 
 def settle_record(
     connection: Connection,
@@ -6380,7 +6056,6 @@ def settle_record(
         connection, snapshot.counters, key.model_names, key.source, key.created_at, more
     )
     return True, snapshot
-
 
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
@@ -6800,7 +6475,6 @@ class Ledger:
         )
         return marked.first() is not None
 
-
 # ================================== helpers/openwebui/wording.py ==================================
 # Wording: what one language has to say, and the rules that tell its plural forms apart.
 
@@ -6822,7 +6496,6 @@ ISOLATED = "\u2068{}\u2069"
 # Around a right-to-left sentence, which Open WebUI shows among left-to-right ones.
 RIGHT_TO_LEFT = "\u2067{}\u2069"
 
-
 @dataclass(frozen=True, slots=True)
 class PluralRule:
     """Unicode's plural categories of a language, and which one a whole number takes."""
@@ -6830,25 +6503,21 @@ class PluralRule:
     categories: tuple[str, ...]
     pick: Callable[[int], int]
 
-
 def pick_slavic(count: int) -> int:
     """Russian and Ukrainian: 1, 21; 2 to 4, 22; the rest."""
     if count % 10 == 1 and count % 100 != 11:
         return 0
     return 1 if 2 <= count % 10 <= 4 and not 12 <= count % 100 <= 14 else 2
 
-
 def pick_polish(count: int) -> int:
     """Polish: 1 alone; 2 to 4, 22; the rest, 21 too."""
     return 0 if count == 1 else pick_slavic(count) or 2
-
 
 def pick_arabic(count: int) -> int:
     """Arabic: 0, 1, 2, then 3 to 10 and 11 to 99 of each hundred, and whole hundreds."""
     if count < 3:
         return count
     return 3 if 3 <= count % 100 <= 10 else 4 if count % 100 >= 11 else 5
-
 
 # By the name that a language's file gives them.
 PLURAL_RULES: Mapping[str, PluralRule] = {
@@ -6860,7 +6529,6 @@ PLURAL_RULES: Mapping[str, PluralRule] = {
     "Polish": PluralRule(("one", "few", "many"), pick_polish),
     "Arabic": PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic),
 }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
@@ -6965,13 +6633,11 @@ class Language:
         """Where requests come from: ``via the API``."""
         return self.sources.split(", ")[SOURCES.index(name)]
 
-
 FIELDS_OTHER_THAN_TEXT: Mapping[str, Callable[[str], object]] = {
     "plural": PLURAL_RULES.__getitem__,
     "grouped_from": int,
     "right_to_left": bool,
 }
-
 
 def read_language(text: str, base: Language | None = None) -> Language:
     """A language from its file: ``field: value``, on lines of their own or with " · " between.
@@ -6992,7 +6658,6 @@ def read_language(text: str, base: Language | None = None) -> Language:
         if field in stated:
             stated[field] = read(stated[field])
     return replace(base, **stated) if base else Language(**stated)
-
 
 # =============================== helpers/openwebui/languages/en.py ================================
 ENGLISH = read_language("""
@@ -7662,7 +7327,6 @@ LANGUAGE_ALIASES = {
 LONGEST_LANGUAGE_TAG = 35
 LONGEST_ACCEPT_LANGUAGE = 500
 
-
 def find_language(tag: str) -> Language | None:
     """The language for a tag such as ``de-AT``: the longest beginning that is known, if any is.
 
@@ -7677,14 +7341,12 @@ def find_language(tag: str) -> Language | None:
             return language
     return None
 
-
 def choose_language(tags: str) -> Language:
     """The first known language of a tag, or of an ``Accept-Language`` header; or English."""
     for tag in tags[:LONGEST_ACCEPT_LANGUAGE].split(","):
         if language := find_language(tag.partition(";")[0]):
             return language
     return ENGLISH
-
 
 # ================================ helpers/openwebui/page_assets.py ================================
 # The usage page: one HTML page with its style, its script and the words of all languages.
@@ -8566,7 +8228,6 @@ addEventListener("storage", followTheme);
 addEventListener("DOMContentLoaded", start);
 """
 
-
 def page_languages() -> str:
     """The words of all languages as JSON that may stand in a script element."""
     data = {
@@ -8578,7 +8239,6 @@ def page_languages() -> str:
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")  # so that no word could end the element
 
-
 def render_page(nonce: str) -> str:
     """The page, which holds nobody's data: its script asks for that.
 
@@ -8587,7 +8247,6 @@ def render_page(nonce: str) -> str:
     """
     page = PAGE_HTML.replace("{{NONCE}}", nonce).replace("{{CSS}}", PAGE_CSS)
     return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
-
 
 # ================================= helpers/openwebui/messages.py ==================================
 # Every sentence that a user or an administrator reads, with its numbers.
@@ -8623,7 +8282,6 @@ BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # Stands for an empty value until the blank before it is taken away as well.
 EMPTY = "\x00"
 
-
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Who reads: a language, and the time zone of the clock on the wall.
@@ -8638,7 +8296,6 @@ class Reader:
     language: Language = ENGLISH
     zone_is_own: bool = False
 
-
 def clean_name(name: str) -> str:
     """A name on one line, without control characters and lone surrogates, cut."""
     if len(name) <= LONGEST_SHOWN_NAME and name.isascii() and name.isprintable():
@@ -8651,7 +8308,6 @@ def clean_name(name: str) -> str:
     kept = " ".join(kept.split())
     return kept if len(kept) <= LONGEST_SHOWN_NAME else f"{kept[: LONGEST_SHOWN_NAME - 1]}…"
 
-
 def isolate(text: str, language: Language) -> str:
     """A name or an amount that the direction of writing around it leaves as it is."""
     turned = not text.isascii() and any(
@@ -8659,20 +8315,16 @@ def isolate(text: str, language: Language) -> str:
     )
     return ISOLATED.format(text) if text and (turned or language.right_to_left) else text
 
-
 def finish_sentence(text: str, language: Language) -> str:
     """A sentence of ours as it is shown: with a capital, and never longer than stated."""
     return cut_sentence(text[:1].upper() + text[1:], language)
-
 
 def cut_sentence(text: str, language: Language) -> str:
     """A sentence in its direction, never longer than stated."""
     text = text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
     return RIGHT_TO_LEFT.format(text) if text and language.right_to_left else text
 
-
 # Templates
-
 
 def check_placeholders(where: str, template: str) -> None:
     """Raise `ConfigurationError` unless every placeholder of a template is known.
@@ -8690,7 +8342,6 @@ def check_placeholders(where: str, template: str) -> None:
         if name not in PLACEHOLDERS:
             raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
 
-
 def check_template(where: str, template: str) -> None:
     """Raise `ConfigurationError` unless a template can be shown as it is: plain names only."""
     check_placeholders(where, template)
@@ -8700,7 +8351,6 @@ def check_template(where: str, template: str) -> None:
     if template.strip() and template_parts(template) is None:
         allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
         raise ConfigurationError(where, f"{template!r}, which isn't plain names only", allowed)
-
 
 @lru_cache(maxsize=8)
 def template_parts(template: str) -> tuple[tuple[str, str], ...] | None:
@@ -8719,7 +8369,6 @@ def template_parts(template: str) -> tuple[tuple[str, str], ...] | None:
         return None
     return tuple((text, name or "") for text, name, _, _ in parts)
 
-
 @lru_cache(maxsize=8)
 def template_language(template: str) -> Language | None:
     """The language that a template is written in: whose own sentences share most words with it.
@@ -8732,7 +8381,6 @@ def template_language(template: str) -> Language | None:
     best = max(shared, key=lambda tag: (shared[tag], tag == "en"))
     return LANGUAGES[best] if shared[best] else None
 
-
 @lru_cache(maxsize=32)
 def language_words(tag: str) -> frozenset[str]:
     """The words of a language's own sentences."""
@@ -8740,12 +8388,10 @@ def language_words(tag: str) -> frozenset[str]:
     texts = (getattr(language, field.name) for field in fields(language))
     return text_words(re.sub(r"\{\w+\}", " ", " ".join(x for x in texts if isinstance(x, str))))
 
-
 def text_words(text: str) -> frozenset[str]:
     """The words of a text; where words aren't set apart, its characters."""
     pattern = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]{2,}"
     return frozenset(re.findall(pattern, text.lower()))
-
 
 def fill_template(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
@@ -8766,16 +8412,13 @@ def fill_template(
     )
     return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip(), language)
 
-
 # Numbers, units, periods, times
-
 
 def format_count(count: int, language: Language) -> str:
     """A whole number with the language's marks: ``50,000``."""
     count = max(-LARGEST_SHOWN, min(count, LARGEST_SHOWN))
     marks = language.thousands if abs(count) >= language.grouped_from else ""
     return f"{count:,}".replace(",", marks)
-
 
 def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """An amount of what a limit measures: ``50,000``, or ``$20.00``.
@@ -8792,7 +8435,6 @@ def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> st
     text = isolate_amount(language.money.format(amount=number), language)
     return language.less_than.format(amount=text) if 0 < amount < least else text
 
-
 def format_dollars(dollars: float, language: Language) -> str:
     """An amount of money of any size, whatever the limit: to the cent from a dollar on."""
     digits = 2 if dollars >= 1 or not dollars else 4
@@ -8800,16 +8442,13 @@ def format_dollars(dollars: float, language: Language) -> str:
     text = language.money.format(amount=number.replace(".", language.decimal))
     return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
 
-
 def isolate_amount(text: str, language: Language) -> str:
     """An amount that stays together in a right-to-left sentence."""
     return ISOLATED.format(text) if language.right_to_left else text
 
-
 def format_unit(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """The unit of an amount, in the plural form that is due; nothing for money."""
     return language.unit(limit.measure, amount) if limit.measure != "cost" else ""
-
 
 def count_things(thing: str, count: int, language: Language) -> str:
     """A number of tokens, requests or responses: ``1 token``, ``3 responses``."""
@@ -8817,11 +8456,9 @@ def count_things(thing: str, count: int, language: Language) -> str:
     counted = language.form(language.counted, count)
     return counted.format(amount=amount, unit=language.unit(thing, count))
 
-
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
     return plain_quantity(limit, amount, language) + on_model(limit, language)
-
 
 def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
     """Amount and unit, whatever the models."""
@@ -8829,14 +8466,12 @@ def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
         return format_amount(limit, amount, language)
     return count_things(limit.measure, amount, language)
 
-
 def on_model(limit: Limit, language: Language) -> str:
     """The models and the source that a limit is limited to, if it is."""
     text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
         return text
     return language.on.format(model=isolate(clean_name(limit.model_glob), language)) + text
-
 
 def format_period(limit: Limit, language: Language) -> str:
     """Which period it is: ``per day``, ``at once``, or ``per 5 hours`` for a rolling one.
@@ -8854,7 +8489,6 @@ def format_period(limit: Limit, language: Language) -> str:
     number = isolate_amount(format_count(count, language), language)
     return language.rolling.format(n=number, unit=language.rolling_unit(unit, count))
 
-
 def format_duration(duration: timedelta, language: Language = ENGLISH) -> str:
     """A duration in two units at most, rounded up: ``5 h 12 min``, ``3 d 4 h``, ``40 s``."""
     words = language.durations.split()
@@ -8871,7 +8505,6 @@ def format_duration(duration: timedelta, language: Language = ENGLISH) -> str:
         if count
     )
 
-
 def format_zone(instant: datetime) -> str:
     """The zone of a local time as all the world understands it: ``UTC``, ``UTC+5:30``."""
     minutes = round((instant.utcoffset() or timedelta()).total_seconds() / 60)
@@ -8880,12 +8513,10 @@ def format_zone(instant: datetime) -> str:
     hours, rest = divmod(abs(minutes), 60)
     return f"UTC{'+' if minutes > 0 else '−'}{hours}" + (f":{rest:02}" if rest else "")
 
-
 def local_minute(instant: datetime, reader: Reader) -> datetime:
     """An instant on the reader's clock, rounded up to a minute, as durations are."""
     instant += timedelta(seconds=-(instant.second + instant.microsecond / MICROS) % 60)
     return instant.astimezone(reader.zone)
-
 
 def format_time(local: datetime, reader: Reader) -> str:
     """A time of day: ``00:00``, with its zone where that isn't the reader's own."""
@@ -8896,14 +8527,12 @@ def format_time(local: datetime, reader: Reader) -> str:
         text += f" {format_zone(local)}"
     return isolate_amount(text, reader.language)
 
-
 def format_date(local: datetime, language: Language) -> str:
     """A date without its year: ``1 February``."""
     months = language.months.split()
     month = months[local.month - 1] if months else local.month
     day = local.day if local.day > 1 else language.first_day
     return language.date.format(day=day, month=month)
-
 
 def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
     """An instant on the reader's clock, without a preposition; with its date unless it's today."""
@@ -8912,7 +8541,6 @@ def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
     if local.date() == now.astimezone(reader.zone).date():
         return time
     return language.moment.format(date=format_date(local, language), time=time)
-
 
 def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     """When, as a sentence says it: ``at 18:00``, ``tomorrow at 00:00``, ``on 1 February at …``."""
@@ -8924,7 +8552,6 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
         pattern = pattern.replace(usual, before_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
 
-
 def format_within(instant: datetime, now: datetime, reader: Reader) -> str:
     """How long until then, as a clause of a sentence; nothing where that says its date."""
     local, language = local_minute(instant, reader), reader.language
@@ -8933,16 +8560,13 @@ def format_within(instant: datetime, now: datetime, reader: Reader) -> str:
     duration = isolate_amount(format_duration(instant - now, language), language)
     return language.within.format(within=duration)
 
-
 # Sentences
-
 
 def policy_shown(state: LimitState) -> str:
     """The name of a group or a pool; a role's or a user's own policy has none for its user."""
     applied = state.applied
     named = applied.is_pool or applied.policy_kind == "group"
     return clean_name(applied.policy) if named else ""
-
 
 def template_values(
     state: LimitState, now: datetime, reader: Reader, model: str
@@ -8963,12 +8587,10 @@ def template_values(
         "model": isolate(clean_name(model), language),
     }
 
-
 def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
     """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
     quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
     return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
-
 
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
     """The fields of the language's own sentences, for one limit."""
@@ -8995,7 +8617,6 @@ def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[st
         "within": format_within(state.reset_at, now, reader),
     }
 
-
 def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], reader: Reader) -> str:
     """A sentence and the one that says when the limit opens again."""
     rolling = state.applied.limit.period.rolling is not None
@@ -9004,7 +8625,6 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
     text = f"{sentence.format_map(values)}{gap}{reset.format_map(values)}"
     # German abbreviates its minutes with a point, which then ends the sentence as well.
     return finish_sentence(text.removesuffix(".") if text.endswith("..") else text, reader.language)
-
 
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
@@ -9034,12 +8654,10 @@ def limit_sentence(
         return finish_sentence(language.held.format_map(values), language)
     return with_reset(state, language.reached, values, reader)
 
-
 def stopped_sentence(state: LimitState, now: datetime, reader: Reader) -> str:
     """What a user reads under a response that was ended at a hard limit."""
     values = sentence_values(state, now, reader) | {"within": ""}
     return with_reset(state, reader.language.stopped, values, reader)
-
 
 def per_request_sentence(limit: Limit, reader: Reader, policy: str = "") -> str:
     """The refusal of one request that is longer than a limit per request allows."""
@@ -9053,13 +8671,11 @@ def per_request_sentence(limit: Limit, reader: Reader, policy: str = "") -> str:
         language,
     )
 
-
 def at_once_sentence(running: int, language: Language) -> str:
     """The refusal of a request beside as many running ones as a limit allows."""
     quantity = count_things("responses", running, language)
     sentence = language.form(language.at_once, running).format(quantity=quantity)
     return finish_sentence(sentence, language)
-
 
 def warning_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
@@ -9073,14 +8689,12 @@ def warning_sentence(
     until = "" if rolling else language.status_reset.format_map(values)
     return finish_sentence(language.warning.format(**values, until=until), language)
 
-
 def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     """The line over a finished reply: where the fullest limit stands."""
     language, values = reader.language, sentence_values(state, now, reader)
     share = "" if state.exceeded else language.share
     reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
     return finish_sentence((language.status + share + reset).format_map(values), language)
-
 
 def own_use_line(
     tokens: int, cost_micros: int, state: LimitState | None, now: datetime, reader: Reader
@@ -9098,12 +8712,10 @@ def own_use_line(
         parts += [sentence_values(state, now, reader)["left"], status_line(state, now, reader)]
     return cut_sentence(" · ".join(parts), language)
 
-
 def cap_sentence(tokens: int, language: Language) -> str:
     """What a user reads where a reply may only be this long."""
     quantity = count_things("tokens", tokens, language)
     return finish_sentence(language.cap.format(quantity=quantity), language)
-
 
 def alert_sentence(state: LimitState, user: str) -> str:
     """What the administrator's webhook is told; of a pool, nobody's name."""
@@ -9117,7 +8729,6 @@ def alert_sentence(state: LimitState, user: str) -> str:
     named = f" ({name})" if name else ""
     return f"{clean_name(user)} {crossed} the limit of {limit}{named}."
 
-
 # ================================== helpers/openwebui/alerts.py ===================================
 # Alerts: tells the administrator's webhook that a user has crossed a limit.
 
@@ -9126,7 +8737,6 @@ ALERT_TIMEOUT_SECONDS = 10
 ALERT_PAUSE_SECONDS = 2.0
 ALERT_IDLE_SECONDS = 30
 MOST_QUEUED_ALERTS = 100
-
 
 def alert_payload(reservation: Reservation, state: LimitState) -> dict[str, object]:
     """One crossing as JSON; chat systems read ``text``, programs the rest."""
@@ -9146,7 +8756,6 @@ def alert_payload(reservation: Reservation, state: LimitState) -> dict[str, obje
         "reset_at": state.reset_at.astimezone(UTC).isoformat(),
     }
 
-
 def post_alert(url: str, payload: dict[str, object]) -> bool:
     """Post an alert, several times if need be; blocks, so it runs in a thread of its own.
 
@@ -9165,7 +8774,6 @@ def post_alert(url: str, payload: dict[str, object]) -> bool:
             time.sleep(ALERT_PAUSE_SECONDS * 2 ** (attempt - 1))
     log.error("Usage limits: an alert was not delivered: %s", reason)
     return False
-
 
 class AlertSender:
     """Posts alerts one after the other, in a thread that nobody waits for.
@@ -9202,7 +8810,6 @@ class AlertSender:
             except Exception:
                 log.exception("Usage limits: an alert was not delivered")
 
-
 # ================================= helpers/openwebui/refusals.py ==================================
 # Refusals and rate headers as the programs of each protocol read them.
 
@@ -9231,7 +8838,6 @@ HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
 # What the clients of a path read errors in.
 ErrorForm = Literal["openai", "anthropic", "ollama"]
 RawHeaders = list[tuple[bytes, bytes]]
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -9262,14 +8868,12 @@ class Refusal:
             headers.append((b"x-should-retry", b"false"))
         return headers
 
-
 class PassthroughError(Exception):
     """A request that is refused at its pass-through path."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.sentence)
         self.refusal = refusal
-
 
 def spell_wait(seconds: float) -> str:
     """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
@@ -9278,7 +8882,6 @@ def spell_wait(seconds: float) -> str:
     if hours:
         return f"{hours}h{minute}m{second}s"
     return f"{minute}m{second}s" if minute else f"{second}s"
-
 
 def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     """Where the tightest limit on requests and the one on tokens stand."""
@@ -9299,7 +8902,6 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
                 (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
             ]
     return headers
-
 
 # =============================== helpers/openwebui/http_requests.py ===============================
 # The HTTP requests that the layer serves: their state, path and body.
@@ -9325,13 +8927,11 @@ REFUSAL_STATE = "usage_limits_refusal"
 LIMITS_STATE = "usage_limits_limits"
 SOURCE_STATE = "usage_limits_source"
 
-
 def note_in_state(name: str, value: object) -> None:
     """Keep something for the layer; nothing is kept where there is none."""
     state = current_state.get()
     if state is not None:
         state[name] = value
-
 
 def route_path(scope: Scope) -> str:
     """A request's path below the prefix that a proxy may have put before Open WebUI."""
@@ -9340,14 +8940,12 @@ def route_path(scope: Scope) -> str:
         return path[len(prefix) :]
     return path
 
-
 def set_route_path(scope: Scope, path: str) -> None:
     """Send a request to another path of Open WebUI."""
     prefix = str(scope.get("root_path", ""))
     whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
     scope["path"] = whole
     scope["raw_path"] = whole.encode()
-
 
 def plain_answers(scope: Scope) -> None:
     """Ask Open WebUI for an answer that can be read, not a compressed one."""
@@ -9356,7 +8954,6 @@ def plain_answers(scope: Scope) -> None:
         for name, value in scope.get("headers", ())
         if name.lower() != b"accept-encoding"
     ]
-
 
 class ReadRequest:
     """A JSON request, read here and handed on as it was understood."""
@@ -9416,14 +9013,12 @@ class ReadRequest:
 
         return receive
 
-
 # ================================== helpers/openwebui/valves.py ===================================
 # The valves: what the administrator and each user can set, and how bad input is refused.
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
 read_policies = lru_cache(maxsize=8)(parse_policies)
 read_timezone = lru_cache(maxsize=64)(load_timezone)
-
 
 @lru_cache(maxsize=8)
 def needed_retention(policies_text: str) -> timedelta:
@@ -9441,7 +9036,6 @@ def needed_retention(policies_text: str) -> timedelta:
         for one in periods
     )
     return max(needed, default=timedelta())
-
 
 # Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
@@ -9461,6 +9055,12 @@ For a member of several groups, the one with the lowest `priority = N` takes pre
 **The page `/usage-limits` has a better editor:** it checks the text as you type, shows whom each \
 table means, and can replay the last days against it."""
 
+@dataclass(frozen=True, slots=True)
+class RefusedValve:
+    """Why a valve was refused, and when."""
+
+    reason: str
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 @dataclass(slots=True)
 class FormTexts:
@@ -9473,8 +9073,8 @@ class FormTexts:
         accepted: The valves that were accepted last.
     """
 
-    refused: dict[str, str] = field(default_factory=dict)
-    unsaved: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, RefusedValve] = field(default_factory=dict)
+    unsaved: dict[str, RefusedValve] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     accepted: Any = None
 
@@ -9484,16 +9084,17 @@ class FormTexts:
         if not text:
             del self.notes[name]
 
-    def refuse(self, name: str, reason: str) -> str:
-        """The text above a field that was refused now, which also goes to the log, once."""
-        if not self.refused.get(name, "").endswith(reason):
-            log.error("Usage limits: valve %s was refused: %s", name, reason)
-        return f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
-
+    def texts(self) -> list[tuple[str, str]]:
+        """Fields and what stands above them, the lowest first."""
+        refused = self.refused | self.unsaved
+        said = [
+            (name, f"**NOT SAVED at {one.at:%H:%M} UTC:** {one.reason}")
+            for name, one in list(refused.items())
+        ]
+        return [*self.notes.items(), *said]
 
 # Open WebUI makes its valves anew for every request, so that they can't remember anything.
 FORM_TEXTS = FormTexts()
-
 
 class AdminValves(BaseModel):
     """What the administrator sets.
@@ -9653,18 +9254,19 @@ class AdminValves(BaseModel):
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             name = str(problem["loc"][0]) if problem["loc"] else "valves"
             reason = problem["msg"].removeprefix("Value error, ")
-            FORM_TEXTS.refused[name] = FORM_TEXTS.refuse(name, reason)
+            if name not in FORM_TEXTS.refused or FORM_TEXTS.refused[name].reason != reason:
+                log.error("Usage limits: valve %s was refused: %s", name, reason)
+            FORM_TEXTS.refused[name] = RefusedValve(reason)
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (FORM_TEXTS.notes, FORM_TEXTS.refused | FORM_TEXTS.unsaved):
-            for name, text in list(above.items()):
-                described = schema.get("properties", {}).get(name)
-                if described is not None:
-                    described["description"] = f"{text}\n\n{described.get('description', '')}"
+        for name, text in FORM_TEXTS.texts():
+            described = schema.get("properties", {}).get(name)
+            if described is not None:
+                described["description"] = f"{text}\n\n{described.get('description', '')}"
         return schema
 
     @field_validator("policies")
@@ -9700,7 +9302,8 @@ class AdminValves(BaseModel):
             try:
                 check_template(name, getattr(self, name))
             except ConfigurationError as error:
-                FORM_TEXTS.unsaved[name] = FORM_TEXTS.refuse(name, str(error))
+                log.error("Usage limits: valve %s was refused: %s", name, error)
+                FORM_TEXTS.unsaved[name] = RefusedValve(str(error))
                 raise
         stored: dict[str, Any] = handler(self)
         return stored
@@ -9758,11 +9361,9 @@ class AdminValves(BaseModel):
         )
         return Policy("default", "default", limits or None)
 
-
 def is_exempt(valves: AdminValves, subject: Subject) -> bool:
     """Whether a user is recorded but never refused."""
     return valves.exempt_admins and subject.role == "admin"
-
 
 class PersonalValves(BaseModel):
     """What each user sets, in a form in the user's own language."""
@@ -9789,7 +9390,6 @@ class PersonalValves(BaseModel):
         field["input"] = {"type": "select", "options": labelled}
         return schema
 
-
 # =============================== helpers/openwebui/host_versions.py ===============================
 # What is special about Open WebUI's versions, and which of its internals are leaned upon.
 
@@ -9799,7 +9399,6 @@ OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
 REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
 # Since then the routes see for themselves whether API keys are on; before, a middleware told them.
 KEYS_ASKED_VERSION: HostVersion = (0, 11, 0)
-
 
 @dataclass(frozen=True, slots=True)
 class HostInternal:
@@ -9816,7 +9415,6 @@ class HostInternal:
     name: str
     used_for: str
     since: HostVersion = OLDEST_HOST_VERSION
-
 
 HOST_INTERNALS = (
     HostInternal(
@@ -9873,7 +9471,6 @@ FARTHEST_MARK = 2**16
 # Larger than what any limit leaves.
 UNBOUNDED = 2**62
 
-
 # As many choices as OpenAI's API gives at most.
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
@@ -9881,7 +9478,6 @@ OPTION_KEYS = ("num_predict", "max_tokens")
 
 # What Open WebUI gives the hooks to show something on the chat page.
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
-
 
 def positive_number(value: object) -> int | None:
     """A whole number above 0, however its JSON says it; None where it isn't one."""
@@ -9893,12 +9489,10 @@ def positive_number(value: object) -> int | None:
         return None
     return number if number > 0 else None
 
-
 def count_choices(body: Mapping[str, Any]) -> int:
     """How many answers a request asks for at once."""
     asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
     return min(max(asked), MOST_CHOICES)
-
 
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
@@ -9921,7 +9515,6 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     # Of several nobody knows which one is obeyed.
     return int(max(wanted)) * count_choices(body)
 
-
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
     """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
     options, each = body.get("options"), max(1, most // count_choices(body))
@@ -9934,7 +9527,6 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     for name in named:
         asked = body.get(name)
         body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
-
 
 @dataclass(slots=True, eq=False)
 class Reply:
@@ -10089,19 +9681,6 @@ class Reply:
         per_token = size / written if written >= MEASURED_TOKENS else 1.0
         return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
 
-    async def keep_up(self, size: int, step: int) -> int | None:
-        """See that it holds more than it has produced.
-
-        Args:
-            size: Of its stream so far, in bytes or characters.
-            step: Of the last part of it.
-
-        Returns:
-            The size of its stream at which to ask again; None where it has to end.
-        """
-        following: int | None = await self.keeper.keep_up(self, size, step)
-        return following
-
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
 
@@ -10220,7 +9799,6 @@ class Reply:
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model else None
 
-
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     """The reply that was admitted with this metadata."""
     reply = metadata.get(METADATA_KEY) if metadata else None
@@ -10228,11 +9806,9 @@ def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     # from a client would be made of JSON's types.
     return None if isinstance(reply, (dict, list, str, int, float)) else reply
 
-
 def is_older(reply: object) -> bool:
     """Whether a reply was admitted by 0.1.0, which knew no limits on single requests."""
     return not hasattr(reply, "request_decision")
-
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
     """What a user's own limits leave, by measure; nothing for a measure without one."""
@@ -10242,7 +9818,6 @@ def own_remaining(decision: Decision) -> dict[Measure, int]:
             measure = state.applied.limit.measure
             remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
     return remaining
-
 
 def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
     """An estimate that counts no more than what was used already, or than what remains."""
@@ -10261,7 +9836,6 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
     )
     return replace(estimate, cost_micros=held.cost_micros, counted=held)
 
-
 # ================================ helpers/openwebui/passthrough.py ================================
 # The paths by which Open WebUI lets its users reach a model past the hooks.
 
@@ -10276,7 +9850,6 @@ PassthroughKind = Literal[
 CHAT_PATH = "/api/chat/completions"
 # A path whose spelling changes this often under percent-decoding isn't meant well.
 MOST_DECODINGS = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Passthrough:
@@ -10299,7 +9872,6 @@ class Passthrough:
     in_json: bool = True
     of_page: bool = False
     model: str = ""
-
 
 CHAT_PASSTHROUGHS = {
     CHAT_PATH: Passthrough("chat", CHAT_PATH),
@@ -10386,7 +9958,6 @@ OLLAMA_KINDS = {
     "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
 }
 
-
 def plain_path(path: str) -> str:
     """A path as the server behind Open WebUI may come to read it, however it is spelled."""
     for _ in range(MOST_DECODINGS):
@@ -10396,7 +9967,6 @@ def plain_path(path: str) -> str:
         path = decoded
     path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
     return posixpath.normpath("/" + path.lstrip("/")).casefold()
-
 
 def find_passthrough(method: str, path: str) -> Passthrough | None:
     """The pass-through path that is asked; None where it reaches no model past the hooks.
@@ -10426,7 +9996,6 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
             return OLLAMA_KINDS[found[1]]
     return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
 
-
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
     """The most output tokens that a request asks for in the words of its protocol, if it does."""
     if passthrough.form == "ollama":
@@ -10439,7 +10008,6 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = max([wanted, *others]) if type(wanted) is int else None
     return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
 
-
 def count_answers(body: dict[str, Any]) -> int:
     """How many answers a request asks for: each of a list of prompts gets its own."""
     prompts = body.get("prompt")
@@ -10447,7 +10015,6 @@ def count_answers(body: dict[str, Any]) -> int:
     if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
         return count_choices(body)
     return count_choices(body) * len(prompts)
-
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
@@ -10459,11 +10026,9 @@ def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -
         for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
             body[name] = each
 
-
 def output_field(passthrough: Passthrough) -> str:
     """Where a protocol other than Ollama's own says how long an answer may be."""
     return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
-
 
 def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
     """What a reply cost whose answer went through the layer; None where there was none."""
@@ -10478,7 +10043,6 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     # Answered, but nobody can say with what; or given up while the model was at work.
     return reply.unseen_charge()
 
-
 # =================================== helpers/openwebui/host.py ====================================
 # The only place that knows Open WebUI: its database, groups, models and errors.
 
@@ -10486,7 +10050,6 @@ NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 # By which clients ask for replies; channels and automations have others.
 CLIENT_PATHS = tuple(path for path, one in CHAT_PASSTHROUGHS.items() if one.kind == "chat")
-
 
 class HostError(HTTPException, UsageLimitsError):
     """An error that reaches the client with its own status, headers and sentence.
@@ -10507,7 +10070,6 @@ class HostError(HTTPException, UsageLimitsError):
     def __format__(self, format_spec: str) -> str:
         raise self
 
-
 class HostLimitError(HostError, UsageLimitExceeded):
     """`UsageLimitExceeded` as Open WebUI's clients see it: status 429 with ``Retry-After``."""
 
@@ -10516,7 +10078,6 @@ class HostLimitError(HostError, UsageLimitExceeded):
         self.message = exceeded.message
         self.reset_at = exceeded.reset_at
         self.retry_after = exceeded.retry_after
-
 
 def host_engine(database_url: str) -> tuple[Engine, str | None]:
     """The ledger's engine and schema: Open WebUI's database, unless another URL is given.
@@ -10538,11 +10099,9 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
         use_aws_tokens(engine)
     return engine, schema
 
-
 def is_host_engine(engine: Engine) -> bool:
     """Whether Open WebUI itself uses this engine."""
     return getattr(import_module("open_webui.internal.db"), "engine", None) is engine
-
 
 @dataclass(frozen=True, slots=True)
 class GroupQueries:
@@ -10550,7 +10109,6 @@ class GroupQueries:
 
     direct: Select[Any]
     inherited: Select[Any] | None  # None where groups can't be nested
-
 
 @lru_cache(maxsize=1)
 def group_queries() -> GroupQueries | None:
@@ -10576,7 +10134,6 @@ def group_queries() -> GroupQueries | None:
         return None
     return GroupQueries(direct, inherited)
 
-
 def read_groups(
     connection: Connection, queries: GroupQueries, user_id: str
 ) -> tuple[GroupRef, ...]:
@@ -10585,7 +10142,6 @@ def read_groups(
     if queries.inherited is not None and any(parent for _, _, parent in rows):
         rows = connection.execute(queries.inherited, {"user_id": user_id}).all()
     return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
-
 
 async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
     """A user's groups, inherited ones included, as Open WebUI lists them itself."""
@@ -10596,7 +10152,6 @@ async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
     listed = await groups.get_groups_by_member_id(user_id, **inherited)
     return tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
 
-
 def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subject:
     """The user of a request, as Open WebUI hands it to a filter."""
     return Subject(
@@ -10605,7 +10160,6 @@ def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subje
         role=clean_text(user.get("role"), LONGEST_NAME) or "user",
         groups=groups,
     )
-
 
 def read_host_names(
     connection: Connection, user_ids: Collection[str], addresses: Collection[str]
@@ -10623,23 +10177,19 @@ def read_host_names(
                 users[row.id] = row.email or ""
     return HostNames(groups, users)
 
-
 def storable(texts: Iterable[str]) -> list[str]:
     """Those texts that a database can have: PostgreSQL takes no NUL."""
     return [text for text in texts if "\x00" not in text]
-
 
 def host_reader() -> TransactionRunner:
     """Open WebUI's own database, for where the ledger has another one."""
     db = import_module("open_webui.internal.db")
     return TransactionRunner(db.engine, getattr(db, "DATABASE_SCHEMA", None) or None)
 
-
 def host_models() -> Mapping[str, Any]:
     """Open WebUI's models by id as it last listed them; {} where it hasn't yet."""
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     return getattr(getattr(app, "state", None), "MODELS", None) or {}
-
 
 def list_model_ids() -> tuple[str, ...]:
     """The ids of all models; () where they can't be told: they are only needed for a report."""
@@ -10649,13 +10199,11 @@ def list_model_ids() -> tuple[str, ...]:
         log.warning("Usage limits: Open WebUI's models could not be listed", exc_info=True)
         return ()
 
-
 def base_model_id(model: object) -> str | None:
     """The base model of a custom model, as the host describes it."""
     info = model.get("info") if isinstance(model, Mapping) else None
     base = info.get("base_model_id") if isinstance(info, Mapping) else None
     return str(base) if base else None
-
 
 def list_model_names(
     body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
@@ -10682,7 +10230,6 @@ def list_model_names(
     found = ModelNames(dict.fromkeys(name for name in names if name))
     found.called = base or answering
     return found
-
 
 def request_source(
     metadata: Mapping[str, Any],
@@ -10724,7 +10271,6 @@ def request_source(
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
 
-
 def is_page(request: Any, session_id: str, user_id: str) -> bool:
     """Whether a client is the chat page: signed in without an API key, its socket open."""
     if has_api_key(request):
@@ -10739,7 +10285,6 @@ def is_page(request: Any, session_id: str, user_id: str) -> bool:
         return False
     return isinstance(session, Mapping) and session.get("id") == user_id
 
-
 def has_api_key(request: Any) -> bool:
     """Whether a client has signed in with an API key."""
     kind = getattr(request.state, "auth_type", None)
@@ -10750,7 +10295,6 @@ def has_api_key(request: Any) -> bool:
     stated = getattr(getattr(request.state, "token", None), "credentials", "")
     token = (scheme.lower() == "bearer" and bearer) or request.cookies.get("token") or stated
     return str(token).strip().startswith("sk-")
-
 
 async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
     """Save an answer that no model gave as a message that is done, where the chat is saved."""
@@ -10764,7 +10308,6 @@ async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
         chat_id, message_id, {"content": content, "done": True}
     )
 
-
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     """Usage and text of the message that an outlet is called for, and of no older one.
 
@@ -10776,7 +10319,6 @@ def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
             content = message.get("content")
             return message.get("usage"), content if isinstance(content, str) else None
     return None, None
-
 
 def uses_own_provider(request: Any, body: Mapping[str, Any]) -> bool:
     """Whether a request goes over its user's direct connection, through the browser.
@@ -10792,23 +10334,19 @@ def uses_own_provider(request: Any, body: Mapping[str, Any]) -> bool:
         and model["id"] == body.get("model")
     )
 
-
 def is_ollama_model(model: object) -> bool:
     """Whether Open WebUI sends a model's calls to Ollama."""
     return isinstance(model, Mapping) and model.get("owned_by") == "ollama"
-
 
 def host_version() -> tuple[int, ...]:
     """Open WebUI's version; (0, 0, 0) where it doesn't know itself."""
     version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
     return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
 
-
 def has_request_hook() -> bool:
     """Whether this Open WebUI calls `request` hooks."""
     version = host_version()
     return version < (0, 0, 1) or version >= REQUEST_HOOK_VERSION
-
 
 def warn_about_old_host() -> None:
     """Log once that this version of Open WebUI is too old to see every reply."""
@@ -10819,7 +10357,6 @@ def warn_about_old_host() -> None:
             ".".join(map(str, version)),
             ".".join(map(str, OLDEST_HOST_VERSION)),
         )
-
 
 # =============================== helpers/openwebui/stream_usage.py ================================
 # Usage in streams: which models' providers refuse to be asked for it.
@@ -10863,7 +10400,6 @@ ORDINARY_FIELDS = frozenset(
 # A provider that has learned it, or a memory that is wrong, is asked again after that long.
 MEMORY_SECONDS = 6 * 3600
 MOST_MODELS = 1_000
-
 
 class UnaskedModels:
     """The models that aren't asked for usage in streams, of one process.
@@ -10923,7 +10459,6 @@ class UnaskedModels:
             MEMORY_SECONDS // 3600,
         )
 
-
 def refuses_to_be_asked(answer: object, call: Mapping[str, Any]) -> bool:
     """Whether an answer is a provider's refusal of `stream_options`, and not an echo of the call.
 
@@ -10945,7 +10480,6 @@ def refuses_to_be_asked(answer: object, call: Mapping[str, Any]) -> bool:
     except (RecursionError, ValueError):  # nested too deep, a number of 5,000 digits
         return False
 
-
 def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
     """A call without `stream_options`; Open WebUI puts its system prompt into the other's messages.
 
@@ -10958,7 +10492,6 @@ def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
         copy["messages"] = [copied_message(message) for message in messages]
     return copy
 
-
 def copied_message(message: object) -> object:
     """A message with parts of its own; what is in them is shared."""
     if not isinstance(message, dict):
@@ -10968,14 +10501,12 @@ def copied_message(message: object) -> object:
     own = [dict(part) if isinstance(part, dict) else part for part in parts]
     return {**message, "content": own}
 
-
 # ================================== helpers/openwebui/endings.py ==================================
 # Endings: a stream that may go no further ends as its protocol ends one at its length.
 
 StreamPart = bytes | str
 LONGEST_LINE = 2**16
 LINE_ENDS = frozenset((b"\n", "\n"))
-
 
 def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
     """The first or the last JSON object in a part of a stream; empty where there is none."""
@@ -10988,7 +10519,6 @@ def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
             return event
     return {}
 
-
 def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
     """Events as lines of an event stream, with their names where the protocol has them."""
     names = [f"event: {event['type']}\n" if named else "" for event in events]
@@ -10996,7 +10526,6 @@ def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
         f"{name}data: {json.dumps(event)}\n\n".encode()
         for name, event in zip(names, events, strict=True)
     ]
-
 
 def end_of_stream(first: bytes, last: bytes, choices: int = 1) -> list[bytes]:
     """What ends a stream after `last`, in the protocol of both; each item ends an event.
@@ -11040,7 +10569,6 @@ def end_of_stream(first: bytes, last: bytes, choices: int = 1) -> list[bytes]:
     # The blank line that ends an event may be a part of its own, which doesn't come any more.
     return closing if last.endswith(b"\n\n") else [b"\n", *closing]
 
-
 class StreamWatch:
     """How far a stream is, and what is needed to end it."""
 
@@ -11068,12 +10596,11 @@ class StreamWatch:
 
     async def ending(self, reply: Reply) -> list[bytes]:
         """What ends the stream here; nothing where the reply may go on."""
-        following = await reply.keep_up(self._size, len(self._last))
+        following = await reply.keeper.keep_up(reply, self._size, len(self._last))
         if following is None:
             return end_of_stream(self._first, self._last, reply.choices)
         self._mark = following
         return []
-
 
 async def bounded_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     """A stream's parts as they come, and its end where the reply may go no further.
@@ -11093,7 +10620,6 @@ async def bounded_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
         if (close := getattr(parts, "aclose", None)) is not None:
             await close()
 
-
 # ================================ helpers/openwebui/model_calls.py ================================
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
 
@@ -11103,7 +10629,6 @@ CALLERS = (
     ("open_webui.utils.middleware", "generate_chat_completion"),
 )
 ORIGINAL = "usage_limits_original"
-
 
 def watch_model_calls(
     find_reply: Callable[[Mapping[str, Any] | None], Reply | None],
@@ -11123,7 +10648,6 @@ def watch_model_calls(
             setattr(module, name, watched_call(original, find_reply, unasked))
             watched += 1
     return watched == len(CALLERS)
-
 
 def watched_call(
     original: Callable[..., Any],
@@ -11160,12 +10684,10 @@ def watched_call(
     setattr(call, ORIGINAL, original)
     return call
 
-
 def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:
     """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
     find = getattr(reply, "trusted_model", None)
     return "" if find is None else find(form_data.get("model"))
-
 
 def answer_content(answer: object) -> object:
     """The JSON of an answer that came whole; None where there is none."""
@@ -11176,13 +10698,11 @@ def answer_content(answer: object) -> object:
     except (AttributeError, ValueError, RecursionError):
         return None
 
-
 def is_failure(answer: object) -> bool:
     """Whether the provider refused instead of answering."""
     if isinstance(answer, Response):
         return answer.status_code >= 400
     return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
-
 
 # ================================= helpers/openwebui/stopping.py ==================================
 # One process, many pastes: who keeps books in it, so that older ones let go and all stop well.
@@ -11191,7 +10711,6 @@ def is_failure(answer: object) -> bool:
 KEEPERS_MODULE = "usage_limits_keepers"
 # How long a signal may hold up the server that it ends.
 STOP_WAIT_SECONDS = 2.0
-
 
 def replace_keepers(newest: Any) -> None:
     """Tell all older ones that another has taken over, and see that each of them stops well.
@@ -11212,7 +10731,6 @@ def replace_keepers(newest: Any) -> None:
         with suppress(RuntimeError):  # its event loop has just been closed
             keeper.retire()
 
-
 def stop_keepers() -> None:
     """Settle what is running in this process."""
     shared: Any = sys.modules.get(KEEPERS_MODULE)
@@ -11220,7 +10738,6 @@ def stop_keepers() -> None:
         keeper = kept()
         if keeper is not None:
             keeper.stop()
-
 
 def stop_on_signal(stop: Callable[[], None]) -> bool:
     """Call `stop` when the server is asked to end: it doesn't come to its end otherwise.
@@ -11245,13 +10762,11 @@ def stop_on_signal(stop: Callable[[], None]) -> bool:
     signal.signal(signal.SIGTERM, stop_and_pass_on)
     return True
 
-
 # ================================ helpers/openwebui/chat_events.py ================================
 # Chat events: what the chat page shows of a reply's limits, as toasts and status lines.
 
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
-
 
 async def emit(emitter: Emitter, event: dict[str, Any]) -> None:
     """Send an event; a browser that has gone away must not cost the reply."""
@@ -11260,16 +10775,13 @@ async def emit(emitter: Emitter, event: dict[str, Any]) -> None:
     except Exception:
         log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-
 async def emit_status(emitter: Emitter, sentence: str) -> None:
     """A grey line over the reply."""
     await emit(emitter, {"type": "status", "data": {"description": sentence, "done": True}})
 
-
 def usage_preference(user: Mapping[str, Any]) -> str:
     """What the user has set for `show_usage`."""
     return str(getattr(user.get("valves"), "show_usage", "near_limit"))
-
 
 async def tell_admitted(
     reply: Reply,
@@ -11298,7 +10810,6 @@ async def tell_admitted(
     if most is not None and most < worth:
         await emit_status(emitter, cap_sentence(most, reply.reader.language))
 
-
 async def tell_stopped(reply: Reply, emitter: Emitter, state: LimitState | None) -> None:
     """Say why a reply ends before its end: a limit, or no ledger."""
     if state is None:
@@ -11308,7 +10819,6 @@ async def tell_stopped(reply: Reply, emitter: Emitter, state: LimitState | None)
     used = state.used + reply.used_charge().counted.of(state.applied.limit.measure)
     sentence = stopped_sentence(replace(state, used=used), datetime.now(UTC), reply.reader)
     await emit_status(emitter, sentence)
-
 
 async def tell_settled(
     reply: Reply,
@@ -11332,7 +10842,6 @@ async def tell_settled(
     ):
         await emit_status(emitter, status_line(state, now, reply.reader))
 
-
 # =============================== helpers/openwebui/ledger_worker.py ===============================
 # The ledger's worker: runs the ledger off the event loop, and does what workers owe each other.
 
@@ -11352,7 +10861,6 @@ POSTGRESQL_THREADS = 4
 QUEUE_LIMIT = 2_000
 
 ThreadResult = TypeVar("ThreadResult")
-
 
 class LedgerWorker:
     """One per ledger and process.
@@ -11512,7 +11020,6 @@ class LedgerWorker:
             if not dropped:
                 break
 
-
 # ================================ helpers/openwebui/accounting.py =================================
 # Accounting: sees every reply to its end, whatever becomes of its client, model or ledger.
 
@@ -11525,7 +11032,6 @@ MOST_TRIES = 5
 MOST_FAILURES = 3
 STOP_SECONDS = 3.0
 
-
 @dataclass(slots=True)
 class WaitingEnd:
     """The end of a reply that could not be written yet."""
@@ -11534,7 +11040,6 @@ class WaitingEnd:
     charge: Charge | None
     reason: str
     tries: int = 0
-
 
 class Accounting(LedgerWorker):
     """Sees the replies of one process and one ledger to their ends."""
@@ -11981,10 +11486,8 @@ class Accounting(LedgerWorker):
         if failures:
             raise failures[-1]
 
-
 # ================================== helpers/openwebui/ledgers.py ==================================
 # Ledgers: what one filter has opened, by the database that its valves name.
-
 
 class OpenLedger(NamedTuple):
     """A ledger, whom the policies mean by it, and what reads Open WebUI's own database."""
@@ -11992,7 +11495,6 @@ class OpenLedger(NamedTuple):
     accounting: Accounting
     memory: IdentityMemory
     read_host: Callable[[Callable[[Connection], Any]], Any]
-
 
 class Ledgers:
     """The open ledgers of one filter."""
@@ -12008,7 +11510,6 @@ class Ledgers:
         opened.accounting.retention_seconds = valves.retention_seconds
         return opened
 
-
 def open_ledger(valves: AdminValves) -> OpenLedger:
     """Open a ledger; no I/O yet. What is amiss with the policies' names shows in the form."""
     engine, schema = host_engine(valves.database_url)
@@ -12023,14 +11524,12 @@ def open_ledger(valves: AdminValves) -> OpenLedger:
     )
     return OpenLedger(accounting, memory, read_host)
 
-
 # ================================= helpers/openwebui/directory.py =================================
 # The directory: all users of Open WebUI with their groups, read at once.
 
 # More users than any page lists.
 MOST_USERS = 50_000
 PEOPLE_AT_ONCE = 500
-
 
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -12061,7 +11560,6 @@ class Directory:
     def emails(self) -> dict[str, str]:
         """The users' addresses by id."""
         return {key: email for key, (email, _, _) in self.people.items()}
-
 
 def read_directory(connection: Connection, user: str | None = None) -> Directory:
     """Users with all their groups, inherited ones included, from Open WebUI's own database.
@@ -12108,7 +11606,6 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
                 memberships[user_id] = inside.setdefault(all_of, all_of)
     return Directory(found, memberships, {key: ref for key, (ref, _) in groups.items()})
 
-
 def read_names(connection: Connection, with_users: bool) -> tuple[dict[str, str], dict[str, str]]:
     """The addresses of users, if wanted, and the names of groups, by id."""
     group = import_module("open_webui.models.groups").Group
@@ -12121,7 +11618,6 @@ def read_names(connection: Connection, with_users: bool) -> tuple[dict[str, str]
     named = connection.execute(select(group.id, group.name)).all()
     return emails, {str(key): str(name or "") for key, name in named}
 
-
 def with_outer_groups(
     key: str, groups: Mapping[str, tuple[GroupRef, str | None]]
 ) -> tuple[str, ...]:
@@ -12133,13 +11629,11 @@ def with_outer_groups(
         outer = groups[outer][1]
     return tuple(found)
 
-
 # ================================ helpers/openwebui/page_limits.py ================================
 # Limits as the pages have them: those of many users at one instant, and how JSON says them.
 
 Json = dict[str, Any]
 PAGE_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
-
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -12168,7 +11662,6 @@ class Match:
     def limits_of(self, subject: Subject) -> list[AppliedLimit]:
         """The same, and those of the pools that the user is in."""
         return [*self.own_limits(subject), *self.pools]
-
 
 class LimitFinder:
     """Finds the limits of many users at one instant; what is alike for several, once.
@@ -12229,7 +11722,6 @@ class LimitFinder:
             self._windows[name] = limit.period.window(self._now, self._rules)
         return self._windows[name]
 
-
 class LimitWriter:
     """Writes limits as JSON text, of which thousands are asked for; what is alike is made once."""
 
@@ -12284,21 +11776,17 @@ class LimitWriter:
             text = self._instants[instant] = f'"{iso_instant(instant)}"'
         return text
 
-
 def amount_number(measure: Measure, amount: int) -> float:
     """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
     return amount / 1_000_000 if measure == "cost" else amount
-
 
 def iso_instant(instant: datetime) -> str:
     """An instant as ISO 8601 in UTC."""
     return instant.astimezone(UTC).isoformat(timespec="seconds")
 
-
 def iso_second(second: int) -> str:
     """A second of the ledger as ISO 8601 in UTC."""
     return iso_instant(datetime.fromtimestamp(second, UTC))
-
 
 def grant_rows(rows: Iterable[Row[Any]], at: datetime) -> list[Json]:
     """Grants, resets and what was taken back, as JSON has them."""
@@ -12323,13 +11811,11 @@ def grant_rows(rows: Iterable[Row[Any]], at: datetime) -> list[Json]:
         for row in listed
     ]
 
-
 # =============================== helpers/openwebui/page_answers.py ================================
 # The pages' requests and answers: what is read of the one, and how the other is sent.
 
 # A policies text of hundreds of thousands of characters, and nothing near a denial of service.
 LARGEST_BODY = 2 * 2**20
-
 
 class PageError(Exception):
     """An answer other than what was asked for.
@@ -12344,7 +11830,6 @@ class PageError(Exception):
         self.status = status
         self.detail = detail
 
-
 def read_flag(text: str | None) -> bool:
     """A parameter that is true or not.
 
@@ -12354,7 +11839,6 @@ def read_flag(text: str | None) -> bool:
     if text not in (None, "", "true", "false", "1", "0"):
         raise PageError(400, "near: true or false")
     return text in ("true", "1")
-
 
 async def read_body(request: Request) -> Json:
     """The JSON object that a request carries; {} where it carries nothing.
@@ -12379,7 +11863,6 @@ async def read_body(request: Request) -> Json:
         raise PageError(400, "The request is not a JSON object.")
     return value
 
-
 def check_intent(request: Request) -> None:
     """See that a change was asked for by a program, not by another site in a signed-in browser.
 
@@ -12397,14 +11880,12 @@ def check_intent(request: Request) -> None:
     if kind != "application/json" and request.method != "DELETE":
         raise PageError(415, "A change is sent as application/json.")
 
-
 def as_answer(value: object) -> Response:
     """An answer as it is sent."""
     if isinstance(value, Response):
         return value
     text = PAGE_JSON.encode(value)
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
 
 def error_answer(error: Exception) -> Response:
     """An error as JSON: never with more than its sentence."""
@@ -12433,7 +11914,6 @@ def error_answer(error: Exception) -> Response:
     answer.status_code = status
     return answer
 
-
 # ================================= helpers/openwebui/page_data.py =================================
 # What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
 
@@ -12443,7 +11923,6 @@ MOST_LISTED_ROWS = 20_000
 # So many are read and written at once. Were it all of them, Python's collector would go through
 # the whole process for so many new objects, and every chat would stand still meanwhile.
 USERS_AT_ONCE = 100
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -12456,7 +11935,6 @@ class Standing:
     states: tuple[LimitState, ...]
     today: list[Json]
     month: list[Json]
-
 
 @dataclass(frozen=True, slots=True)
 class PageData:
@@ -12765,7 +12243,6 @@ class PageData:
             "estimated": bool(row.estimated),
         }
 
-
 def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
     """Who a user is, and by which policy."""
     return {
@@ -12778,7 +12255,6 @@ def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
         "exempt": exempt,
     }
 
-
 # ================================ helpers/openwebui/page_grants.py ================================
 # Grants on the page: what administrators add to limits, begin anew and take back.
 
@@ -12787,7 +12263,6 @@ MOST_RESET_AT_ONCE = 100
 # More than this nobody adds to a limit: a sum of many still fits in 64 bits.
 LARGEST_GRANT = 10**15
 
-
 @dataclass(frozen=True, slots=True)
 class GrantTarget:
     """Whose limits are to be changed: a user's own, or a pool's."""
@@ -12795,7 +12270,6 @@ class GrantTarget:
     name: str
     limits: tuple[AppliedLimit, ...]
     answer: Json
-
 
 def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
     """The user or the pool that a request names, with the limits of its own.
@@ -12818,7 +12292,6 @@ def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
         raise PageError(404, f"There is no pool {given}. Pools: {known}.")
     return GrantTarget(f"pool {pool}", tuple(limits_by_pool[pool]), {"pool": pool})
 
-
 def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     """Add to a limit until its window ends.
 
@@ -12839,7 +12312,6 @@ def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
         "expires_at": iso_second(first.expires_at),
         **change_limits(data, target, limits, lambda _: grants, by, reason),
     }
-
 
 def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     """Start limits anew by grants of what was used.
@@ -12863,7 +12335,6 @@ def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     make = partial(make_resets, limits=limits, now=data.now)
     return {"kind": "reset", **change_limits(data, target, limits, make, by, reason)}
 
-
 def change_limits(
     data: PageData,
     target: GrantTarget,
@@ -12884,7 +12355,6 @@ def change_limits(
         "limits": data.write_limits(change.after),
     }
 
-
 def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Json:
     """Revoke a grant; the reason stays on record.
 
@@ -12904,7 +12374,6 @@ def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Jso
         raise missing
     return {"id": key, "revoked": True, "reason": reason, "revoked_by": by}
 
-
 def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
     """The limits of a user or a pool that count what is wanted.
 
@@ -12923,7 +12392,6 @@ def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedL
         )
     return found
 
-
 def read_limit_text(value: object) -> Limit:
     """A limit in its notation, as a request names it.
 
@@ -12936,7 +12404,6 @@ def read_limit_text(value: object) -> Limit:
         return parse_limit(value, "limit")
     except ConfigurationError as error:
         raise PageError(400, str(error)) from None
-
 
 def read_amount(value: object, measure: Measure) -> int:
     """An amount to add, as the ledger counts it; money comes in dollars.
@@ -12969,7 +12436,6 @@ def read_amount(value: object, measure: Measure) -> int:
         raise allowed
     return amount
 
-
 def read_reason(body: Mapping[str, Any]) -> str:
     """Why, as it is stored.
 
@@ -12980,7 +12446,6 @@ def read_reason(body: Mapping[str, Any]) -> str:
     if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
         raise PageError(400, f"reason: a text of at most {LONGEST_REASON:,} characters")
     return clean_text(reason, LONGEST_REASON).strip()
-
 
 # ================================ helpers/openwebui/page_status.py ================================
 # How the filter stands in its host: versions, what is leaned upon, ways to a model.
@@ -12994,12 +12459,10 @@ WAYS = {
     "allow": "recorded, and never refused",
 }
 
-
 def own_version() -> str:
     """The pasted file's version; "" where these modules run by themselves."""
     found = FRONTMATTER_VERSION.search(__doc__ or "")
     return found[1] if found else ""
-
 
 def missing_internals() -> list[str]:
     """What this Open WebUI should have and has elsewhere, each with what doesn't work for it."""
@@ -13015,7 +12478,6 @@ def missing_internals() -> list[str]:
         if found is None:
             missing.append(f"{internal.module}.{internal.name} ({internal.used_for})")
     return missing
-
 
 def host_status(data: PageData, everywhere: bool) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
@@ -13065,7 +12527,6 @@ def host_status(data: PageData, everywhere: bool) -> Json:
         "missing": missing,
     }
 
-
 # =============================== helpers/openwebui/usage_command.py ===============================
 # `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
 
@@ -13074,7 +12535,6 @@ LONGEST_COMMAND = 200
 MOST_MODELS_SHOWN = 20
 MOST_NEAR = 20
 MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
-
 
 def asks_for_usage(body: Mapping[str, Any]) -> bool:
     """Whether the message that is to be answered is the command; what follows it is ignored."""
@@ -13089,12 +12549,10 @@ def asks_for_usage(body: Mapping[str, Any]) -> bool:
         return False
     return content.split()[:1] == [COMMAND]
 
-
 def markdown_cell(text: str) -> str:
     """A name as the cell of a table shows it, whatever signs are in it."""
     shown = clean_name(text)
     return "".join(f"\\{sign}" if sign in MARKDOWN_SIGNS else sign for sign in shown)
-
 
 def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: int) -> str:
     """A table; its last `numbers` columns are set to the right."""
@@ -13102,7 +12560,6 @@ def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbe
     rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
     lines = [heads, rules, *(list(row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
 
 async def answer_usage(
     valves: AdminValves,
@@ -13132,7 +12589,6 @@ async def answer_usage(
     except Exception:
         log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
     raise asyncio.CancelledError
-
 
 def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
     """What a user reads in answer to the command; blocks.
@@ -13168,7 +12624,6 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
         parts.append(f"[{words['title']}](/usage-limits)")
     return "\n\n".join(parts)
 
-
 def limit_cells(
     state: LimitState, data: PageData, reader: Reader, words: Mapping[str, str]
 ) -> list[str]:
@@ -13193,7 +12648,6 @@ def limit_cells(
     used = f"{format_amount(limit, state.taken, language)} ({percent})"
     return [markdown_cell(what), used, left, reset]
 
-
 def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
     """Use by model, the largest first; no cost where nobody knows one."""
     rows = []
@@ -13209,7 +12663,6 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
         )
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
 
-
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
     """For an administrator: who is near or over a limit now."""
     rows = [
@@ -13218,7 +12671,6 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []
-
 
 # ================================ helpers/openwebui/valves_form.py ================================
 # The valves form: who is near a limit at its top, and why a save was refused.
@@ -13229,13 +12681,11 @@ NOTES_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 2.0
 MOST_NOTED = 10
 
-
 def valves_form_action(path: str, method: str, function_id: str) -> str:
     """What a request is to a filter's form: ``spec`` when it opens, ``update`` to save, or ""."""
     prefix = f"/api/v1/functions/id/{function_id}/valves/"
     action = path.removeprefix(prefix) if path.startswith(prefix) else ""
     return action if (action, method) in (("spec", "GET"), ("update", "POST")) else ""
-
 
 class FormNotes:
     """Keeps the notes at the form's top, which are read when it is about to open.
@@ -13261,7 +12711,6 @@ class FormNotes:
         except Exception:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
 
-
 def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
     near, parts = data.users(near=True), []
@@ -13277,7 +12726,6 @@ def near_note(data: PageData) -> str:
     if data.memory.notices:
         parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
     return "\n\n".join(parts)
-
 
 class SaveAnswer:
     """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out."""
@@ -13309,14 +12757,10 @@ class SaveAnswer:
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
-
 def refusal_reasons() -> str:
     """Why the valves were refused last, as plain text; "" if they weren't."""
     refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
-    return "\n".join(
-        f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
-    )
-
+    return "\n".join(f"{name}: {one.reason}" for name, one in refused.items())
 
 # ================================ helpers/openwebui/simulation.py =================================
 # Simulation: what is on record, replayed against a policies text.
@@ -13329,7 +12773,6 @@ MOST_REFUSALS = 500
 MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
 
 FindLimits = Callable[[str, str], Sequence[AppliedLimit]]
-
 
 @dataclass(slots=True)
 class PeriodClock:
@@ -13344,7 +12787,6 @@ class PeriodClock:
         """Go on to the window around the second `at`."""
         window = self.period.window(datetime.fromtimestamp(at, UTC), self.rules)
         self.start, self.end = int(window.start.timestamp()), int(window.end.timestamp())
-
 
 @dataclass(slots=True, eq=False)
 class Gauge:
@@ -13398,7 +12840,6 @@ class Gauge:
         reset_at = datetime.fromtimestamp(end, UTC)
         return LimitState(self.applied, self.used, len(self.running or ()), reset_at)
 
-
 @dataclass(slots=True)
 class ReplayPlan:
     """How the records of one user with the same model and source are replayed."""
@@ -13415,7 +12856,6 @@ class ReplayPlan:
             decision = decision.with_request(Amounts(0, input_tokens))
         return decision.refusing
 
-
 @dataclass(frozen=True, slots=True)
 class SimulatedRefusal:
     """A request that would have been refused, and by which limit."""
@@ -13425,7 +12865,6 @@ class SimulatedRefusal:
     model: str
     at: int  # seconds since 1970
     applied: AppliedLimit
-
 
 @dataclass(slots=True)
 class RefusedUser:
@@ -13437,7 +12876,6 @@ class RefusedUser:
     first_at: int = 0
     last_at: int = 0
     limits: dict[int, int] = field(default_factory=dict)  # how often each has refused
-
 
 @dataclass(slots=True)
 class SimulationResult:
@@ -13480,7 +12918,6 @@ class SimulationResult:
         user.limits[id(applied)] = user.limits.get(id(applied), 0) + 1
         model = "".join(split_names(names)[:1])
         self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
-
 
 class Replay:
     """Replays records in the order of time.
@@ -13610,13 +13047,11 @@ class Replay:
             clock.advance(at)
         return clock
 
-
 def recounted(row: Any, rule: ModelRule) -> Amounts:
     """What a record counts by another rule."""
     cost, input_tokens, output_tokens, cached, estimated = row[10:15]
     usage = Usage(input_tokens, output_tokens, cached, cost, bool(estimated))
     return make_charge(usage, rule).counted
-
 
 def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
     """From when on records count in a window that is open at `since`."""
@@ -13632,7 +13067,6 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
             start = min(start, int(window.start.timestamp()))
     return start
 
-
 # =============================== helpers/openwebui/policy_editor.py ===============================
 # The policies editor: a text checked, explained, replayed and saved.
 
@@ -13642,7 +13076,6 @@ MOST_LISTED_USERS = 1_000
 DAY = 86_400
 # One at a time, since each keeps a core busy for seconds.
 SIMULATING = Lock()
-
 
 def read_policies_text(body: Json) -> str:
     """The policies text in a request.
@@ -13659,7 +13092,6 @@ def read_policies_text(body: Json) -> str:
     read_policies(text)
     return text
 
-
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
     """The errors in a text, each with its line where that can be told."""
     lines = text.split("\n")
@@ -13672,7 +13104,6 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
         }
         for one in error.errors
     ]
-
 
 def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
     """The line that a error is about, from 1; None where it can't be told."""
@@ -13696,7 +13127,6 @@ def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
             return number + 1
     return at + 1
 
-
 def header_path(line: str) -> tuple[str, ...] | None:
     """The names in a table's first line, however they are quoted; None for another line."""
     if not line.lstrip().startswith("["):
@@ -13711,18 +13141,15 @@ def header_path(line: str) -> tuple[str, ...] | None:
         names.append(name)
     return tuple(names) or None
 
-
 def with_policies(valves: AdminValves, text: str) -> AdminValves:
     """The valves with another policies text, which was read already."""
     return valves.model_copy(update={"policies": text})
-
 
 def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
     """Whom a policies text would mean."""
     groups = {key: group.name for key, group in directory.groups.items()}
     host = HostNames(groups, directory.emails, list_model_ids())
     return identify(policies, host, data.read(read_remembered))
-
 
 def check_policies(data: PageData, body: Json) -> Json:
     """What a text would mean, or what is wrong with it.
@@ -13735,7 +13162,6 @@ def check_policies(data: PageData, body: Json) -> Json:
     except PoliciesError as error:
         return {"errors": listed_errors(str(body["policies"]), error)}
     return {"errors": [], **explain_policies(data, text)}
-
 
 def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
@@ -13762,12 +13188,10 @@ def explain_policies(data: PageData, text: str) -> Json:
         "notices": list(identities.notices),
     }
 
-
 def meant_by(identities: Identities, kind: str, key: str) -> bool:
     """Whether a name in the policies means somebody."""
     found = (*identities.sure.items(), *identities.doubtful.items())
     return any(one == kind and key in names for (one, _), names in found)
-
 
 def summary_rows(
     policies: PolicySet,
@@ -13796,14 +13220,11 @@ def summary_rows(
         "users": others,
     }
 
-
 def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
     """Limits in their notation."""
     return ["unlimited"] if limits is None else [str(limit) for limit in limits]
 
-
 # Replaying
-
 
 def read_days(body: Json) -> int:
     """How many days a simulation goes back.
@@ -13815,7 +13236,6 @@ def read_days(body: Json) -> int:
     if type(days) is not int or not 1 <= days <= MOST_DAYS:
         raise PageError(400, f"days: a whole number from 1 to {MOST_DAYS}")
     return days
-
 
 def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
     """Replay what is on record since then against a text.
@@ -13829,7 +13249,6 @@ def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationRe
         return run_replay(data, text, since)
     finally:
         SIMULATING.release()
-
 
 def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
     """The same, with the turn taken."""
@@ -13863,7 +13282,6 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
 
     result: SimulationResult = data.read(read)
     return result, directory
-
 
 def simulate_policies(data: PageData, body: Json) -> Json:
     """Who would have been refused by a text, how often, and what that would have saved.
@@ -13907,7 +13325,6 @@ def simulate_policies(data: PageData, body: Json) -> Json:
         ],
     }
 
-
 def shadow_refusals(data: PageData, since: int) -> list[Json]:
     """What the policies in force would have refused, the newest first: shadow mode only tells."""
     if not data.valves.shadow_mode:
@@ -13926,9 +13343,7 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
         for one in reversed(result.refusals)
     ]
 
-
 # Saving
-
 
 def list_versions(data: PageData) -> Json:
     """The text in force, what it means, and the last ones."""
@@ -13948,7 +13363,6 @@ def list_versions(data: PageData) -> Json:
         ],
     }
 
-
 async def store_policies(function_id: str, text: str) -> str:
     """Save a text as Open WebUI's own form does; returns the one that was there before.
 
@@ -13966,7 +13380,6 @@ async def store_policies(function_id: str, text: str) -> str:
         raise PageError(503, "Open WebUI could not save the policies.")
     return str(stored.get("policies") or "")
 
-
 def note_version(data: PageData, before: str, text: str, by: str) -> Json:
     """Keep a text that was saved, and say what it means."""
     accounting, now = data.accounting, int(data.now.timestamp())
@@ -13974,7 +13387,6 @@ def note_version(data: PageData, before: str, text: str, by: str) -> Json:
         lambda connection: keep_version(connection, before, text, by, now), {"policies"}
     )
     return {"errors": [], "policies": text, **explain_policies(data, text)}
-
 
 # ================================== helpers/openwebui/answers.py ==================================
 # Answers on their way to the client: read for their usage, or replaced by a refusal.
@@ -13985,14 +13397,12 @@ LARGEST_ANSWER = 16 * 2**20
 MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
 LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
 
-
 def read_json(data: bytes | bytearray) -> Any:
     """The JSON value in some bytes; None where there is none."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
-
 
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
@@ -14055,7 +13465,6 @@ class AnswerReader:
         if self._meter is not None and line.lstrip().startswith(b"{"):
             self._meter.add_event(read_json(line))
 
-
 def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
     """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
@@ -14070,7 +13479,6 @@ def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeader
         {"type": "http.response.start", "status": refusal.status, "headers": headers},
         {"type": "http.response.body", "body": body},
     ]
-
 
 async def send_own(
     app: AsgiApp, scope: Scope, receive: Receive, send: Send, messages: list[Message]
@@ -14094,7 +13502,6 @@ async def send_own(
             return
         below = getattr(below, "app", None)
     await answer(scope, receive, send)
-
 
 class ChatAnswer:
     """The answer of a path where the hooks run."""
@@ -14137,13 +13544,11 @@ class ChatAnswer:
                 pair for pair in message.get("headers", ()) if pair[0].lower() not in own
             ]
 
-
 def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
     """An answer's headers and ours; a provider's own of the same name speak of its key."""
     names = {name for name, _ in own}
     theirs = message.get("headers", ())
     return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
-
 
 def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
     """Where a request's limits stand; a fault here costs no answer."""
@@ -14153,13 +13558,11 @@ def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
         log.exception("Usage limits: the headers of an answer could not be made")
         return []
 
-
 # ================================== helpers/openwebui/callers.py ==================================
 # Who asks at a pass-through path, by Open WebUI's own rules.
 
 # Where the user travels in the state of a request, out of its client's reach.
 USER_STATE = "usage_limits_user"
-
 
 class CallerGate:
     """Lets in whom Open WebUI lets in."""
@@ -14192,7 +13595,6 @@ class CallerGate:
         fields = user if user is None or isinstance(user, dict) else dict(user.model_dump())
         return fields, answer
 
-
 async def note_key(scope: Scope) -> None:
     """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
     if host_version() < KEYS_ASKED_VERSION:
@@ -14206,7 +13608,6 @@ async def note_key(scope: Scope) -> None:
             scope["state"]["token"] = credentials(
                 scheme="Bearer", credentials=value.decode("latin-1")
             )
-
 
 def make_gate(app: Any) -> FastAPI:
     """An app of one page, which lets in whom Open WebUI lets in."""
@@ -14224,10 +13625,8 @@ def make_gate(app: Any) -> FastAPI:
     gate.add_api_route("/{path:path}", let_in, methods=["POST"])
     return gate
 
-
 # =============================== helpers/openwebui/metered_calls.py ===============================
 # Metered calls: pass-through calls on their way to the provider, and their answers.
-
 
 class MeteredCall:
     """One call: metered by its answer, and settled at whichever end.
@@ -14329,7 +13728,6 @@ class MeteredCall:
         answer = Response(self._refusal(), self._reader.status or 500)
         return bool(self._held) and refuses_to_be_asked(answer, again)
 
-
 def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
     """What Open WebUI receives: once it has ended, that its client has gone.
 
@@ -14350,7 +13748,6 @@ def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Recei
 
     return receive_or_end
 
-
 # ============================= helpers/openwebui/passthrough_guard.py =============================
 # The guard of pass-through calls: admits, meters and settles them for one filter.
 
@@ -14365,7 +13762,6 @@ Admit = Callable[
     Awaitable[dict[str, Any]],
 ]
 
-
 @dataclass(slots=True)
 class Switch:
     """Whether the function is on, as Open WebUI said last."""
@@ -14374,7 +13770,6 @@ class Switch:
     everywhere: bool = True
     asked_at: float = float("-inf")
     valves: AdminValves | None = None
-
 
 class PassthroughGuard:
     """Guards the pass-through paths for one filter.
@@ -14596,7 +13991,6 @@ class PassthroughGuard:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
 
-
 async def asks_provider(scope: Scope) -> bool:
     """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
     files = route_path(scope) == "/api/v1/files/"
@@ -14611,7 +14005,6 @@ async def asks_provider(scope: Scope) -> bool:
         log.exception("Usage limits: it can't be seen who makes embeddings")
         return True
 
-
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
     """A model as Open WebUI describes it to a filter, whether or not it lists it."""
     if not isinstance(model_id, str):
@@ -14625,7 +14018,6 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
         log.exception("Usage limits: a model could not be looked up")
         raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from None
     return {"id": model_id, "info": found.model_dump()} if found is not None else None
-
 
 # =================================== helpers/openwebui/pages.py ===================================
 # The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
@@ -14648,7 +14040,6 @@ PAGE_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 NOT_FOUND = "Not Found"
-
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
@@ -14675,10 +14066,8 @@ class PageRequest:
         """Who asks, as a grant names it."""
         return str(getattr(self.user, "email", "") or self.user.id)
 
-
 PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
-
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -14689,11 +14078,9 @@ class Route:
     handler: Handler
     for_all: bool = False
 
-
 def answer_me(asked: PageRequest) -> object:
     """The user's own limits and use."""
     return asked.data.me(str(asked.user.id))
-
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
@@ -14701,26 +14088,21 @@ def answer_users(asked: PageRequest) -> object:
     text = f"[{','.join(texts)}]"
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
 
-
 def user_text(row: Json, limits: Iterable[str]) -> str:
     """A user with limits that are written already."""
     return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
-
 
 def answer_user(asked: PageRequest) -> object:
     """One user, as the user's own page has it."""
     return asked.data.user(asked.parameters["key"])
 
-
 def answer_pools(asked: PageRequest) -> object:
     """All pools."""
     return asked.data.pools()
 
-
 def answer_overview(asked: PageRequest) -> object:
     """Totals, and how the filter stands."""
     return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
-
 
 def answer_report(asked: PageRequest) -> object:
     """Sums by any dimensions, as JSON or CSV."""
@@ -14741,36 +14123,29 @@ def answer_report(asked: PageRequest) -> object:
     disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
 
-
 def answer_grant(asked: PageRequest) -> object:
     """A grant that was made."""
     return make_grant(asked.data, asked.body, asked.actor)
-
 
 def answer_revoke(asked: PageRequest) -> object:
     """A grant that was taken back."""
     return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
 
-
 def answer_reset(asked: PageRequest) -> object:
     """Limits that begin anew."""
     return make_reset(asked.data, asked.body, asked.actor)
-
 
 def answer_check(asked: PageRequest) -> object:
     """What a policies text means, or what is wrong with it."""
     return check_policies(asked.data, asked.body)
 
-
 def answer_simulation(asked: PageRequest) -> object:
     """Whom a policies text would have refused."""
     return simulate_policies(asked.data, asked.body)
 
-
 def answer_policies(asked: PageRequest) -> object:
     """The policies text in force, and the last ones."""
     return list_versions(asked.data)
-
 
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
@@ -14779,7 +14154,6 @@ def answer_shadow(asked: PageRequest) -> object:
     oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
     default = int((asked.data.now - timedelta(days=7)).timestamp())
     return shadow_refusals(asked.data, max(oldest, default if since is None else since))
-
 
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
@@ -14796,7 +14170,6 @@ ROUTES = (
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
 )
-
 
 class UsagePages:
     """The pages of one filter.
@@ -14896,11 +14269,9 @@ class UsagePages:
         finally:
             self._waiting -= 1
 
-
 def is_page_path(path: str) -> bool:
     """Whether a path is one of the pages'."""
     return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
-
 
 # ================================= helpers/openwebui/realtime.py ==================================
 # Voice calls: Open WebUI's socket to a realtime model, with a record for each answer.
@@ -14927,7 +14298,6 @@ QUIET_COMMANDS = frozenset(
 # What is only heard is charged with the next answer, but no more of it than this at once.
 MOST_TRANSCRIPTS = 8
 POLICY_VIOLATION = 1008
-
 
 class VoiceCall:
     """One call: each answer is admitted before it is asked for, and the call ends over a limit.
@@ -15070,7 +14440,6 @@ class VoiceCall:
         """The call as a request over HTTP, for those who know no other."""
         return {**self._scope, "type": "http", "method": "POST", "headers": headers}
 
-
 # ================================ helpers/openwebui/middleware.py =================================
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
 
@@ -15078,7 +14447,6 @@ class VoiceCall:
 USER_VALVES_FORM = "/valves/user/spec"
 VALVES_FORM = "/valves/"
 LAYER_NAME = "UsageLimitsLayer"
-
 
 class UsageLimitsLayer:
     """The layer itself: it looks at a request's path, and mostly lets it pass."""
@@ -15158,7 +14526,6 @@ class UsageLimitsLayer:
                 last = guard
         return last
 
-
 def function_id_of(module_name: str) -> str | None:
     """A function's id, in the name that Open WebUI gives its module."""
     if not module_name.startswith("function_"):
@@ -15168,7 +14535,6 @@ def function_id_of(module_name: str) -> str | None:
     # Open WebUI ends the name with 32 hexadecimal digits since 0.12.
     is_uuid = len(tail) == 32 and all(digit in "0123456789abcdef" for digit in tail)
     return head if head and is_uuid else name
-
 
 def put_layer(
     module_name: str,
@@ -15205,18 +14571,15 @@ def put_layer(
     setattr(above, attribute, placed)
     return placed
 
-
 def has_layer() -> bool:
     """Whether a layer is around the running app, or none is needed, as outside of a server."""
     host = sys.modules.get("open_webui.main")
     return host is None or find_layer(getattr(host, "app", None))[2] is not None
 
-
 def page_link() -> str:
     """Where a sentence on the chat page leads to; nothing where there is no page."""
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     return f" {PAGE_PATH}" if find_layer(app)[2] is not None else ""
-
 
 def find_layer(app: Any) -> tuple[Any, str, Any]:
     """Our layer, of whatever release, and what holds it under which name."""
@@ -15230,10 +14593,8 @@ def find_layer(app: Any) -> tuple[Any, str, Any]:
         above, attribute = found, "app"
     return None, "", None
 
-
 # ================================ helpers/openwebui/task_calls.py =================================
 # Task calls: the titles, tags, queries and the like that Open WebUI asks a model for by itself.
-
 
 @dataclass(frozen=True, slots=True)
 class TaskCaller:
@@ -15247,7 +14608,6 @@ class TaskCaller:
     module: str
     name: str
     calls: Literal["task", "mixed", "reply"]
-
 
 TASK_CALLERS = (
     TaskCaller("open_webui.routers.tasks", "generate_chat_completion", "task"),
@@ -15265,7 +14625,6 @@ inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=F
 
 GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
-
 def watch_task_calls(find_guard: GuardFinder, owner: object) -> None:
     """See every such call from now on; what an earlier paste has put there is replaced."""
     for caller in TASK_CALLERS:
@@ -15278,7 +14637,6 @@ def watch_task_calls(find_guard: GuardFinder, owner: object) -> None:
             continue
         inner = function if wrapped is None else wrapped[1]
         setattr(module, caller.name, watched_task(inner, caller, find_guard, owner))
-
 
 def watched_task(
     inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder, owner: object
@@ -15324,7 +14682,6 @@ def watched_task(
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
 
-
 def is_only_command(metadata: Any) -> bool:
     """Whether a task is about a chat in which nothing but `/usage` was asked so far."""
     body = metadata.get("task_body") if isinstance(metadata, dict) else None
@@ -15333,7 +14690,6 @@ def is_only_command(metadata: Any) -> bool:
         return False
     asked = [one for one in messages if isinstance(one, dict) and one.get("role") == "user"]
     return bool(asked) and all(asks_for_usage({"messages": [one]}) for one in asked)
-
 
 async def admit_call(
     guard: PassthroughGuard,
@@ -15390,7 +14746,6 @@ async def admit_call(
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, form_data, enforced)
 
-
 def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
     """The reply, when its call asks for no more output than may be used."""
     if reply is not None:
@@ -15398,13 +14753,11 @@ def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool)
         reply.lower_output(form_data)
     return reply
 
-
 def refused_task(error: HostError) -> Response:
     """What the callers of tasks take for an answer without text."""
     refusal = Refusal(error.status_code, str(error.detail))
     headers = dict(error.headers or {})
     return JSONResponse({"detail": refusal.sentence}, refusal.status, headers=headers)
-
 
 async def end_call(reply: Reply | None, charge: Charge | None) -> None:
     """Settle a call; a fault here is no reason to lose its answer."""
@@ -15413,7 +14766,6 @@ async def end_call(reply: Reply | None, charge: Charge | None) -> None:
             await reply.keeper.end(reply, charge)
         except Exception:
             log.exception("Usage limits: a task %s was not settled", reply.reservation.id)
-
 
 async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     """The answer, read as it passes."""
@@ -15431,7 +14783,6 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     await end_call(reply, used_or_estimated(reply))
     return answer
 
-
 async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     """A stream's parts as they come, and the settling at whichever end."""
     reader = AnswerReader(reply.meter)
@@ -15446,18 +14797,15 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
         reader.end()
         await end_call(reply, used_or_estimated(reply))
 
-
 def used_or_estimated(reply: Reply) -> Charge:
     """What an answered call cost."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
     return reply.unseen_charge()
 
-
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
     watch_task_calls(layer.find_guard, layer)
-
 
 # ================================= helpers/openwebui/admission.py =================================
 # From a request to a reply: whose limits count, how much is reserved, what a refusal says.
@@ -15469,7 +14817,6 @@ LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
 
-
 def count_limits(
     valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
 ) -> tuple[AppliedLimit, ...]:
@@ -15479,7 +14826,6 @@ def count_limits(
         return ()
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
     return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
-
 
 def find_reader(
     valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
@@ -15492,7 +14838,6 @@ def find_reader(
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
     language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
     return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
-
 
 def build_reply(
     keeper: Any,
@@ -15548,7 +14893,6 @@ def build_reply(
     reply.meter.begin_round(prompt_tokens)
     return reply
 
-
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A request as Open WebUI hands it to the inlet, and the valves that it came with."""
@@ -15575,7 +14919,6 @@ class ChatRequest:
         sentence = finish_sentence(language.ledger_error, language)
         return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
 
-
 class LastGroups:
     """The groups that the latest users had last, for the time of an outage."""
 
@@ -15593,7 +14936,6 @@ class LastGroups:
         while len(self._groups) > MOST_REMEMBERED_USERS:
             with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
                 self._groups.pop(next(iter(self._groups)))
-
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -15673,12 +15015,10 @@ class Draft:
         reply.limits = limits_via(reply.limits, reply.reservation.source)
         return reply
 
-
 def link_in_chat(valves: AdminValves, reply: Reply) -> str:
     """Where a built-in sentence in a chat leads to; "" where there is no page."""
     seen = reply.reservation.source in ("page", "temporary")
     return page_link() if seen and valves.usage_page else ""
-
 
 def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
     """Raise for the limit that refuses, if one does; in shadow mode only log it.
@@ -15714,7 +15054,6 @@ def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
         wait = min(wait, HELD_RETRY_SECONDS)
     raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
-
 async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
     """Write down what another round needs, or what retrieval has added to the first.
 
@@ -15744,7 +15083,6 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
             refuse(valves, reply, Decision((stopped_at,)))
         refuse(valves, reply, decision.with_running(reply.used_charge().counted))
 
-
 def adjust_call(
     valves: AdminValves, reply: Reply, body: dict[str, Any], unasked: UnaskedModels
 ) -> None:
@@ -15758,13 +15096,11 @@ def adjust_call(
         asked = options if isinstance(options, dict) else {}
         body["stream_options"] = {**asked, **ASK_FOR_USAGE}
 
-
 # ======================================= helpers/filter.py ========================================
 # The filter: Open WebUI's hooks, and nothing but hooks.
 
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
-
 
 class Filter:
     """Usage limits for Open WebUI."""

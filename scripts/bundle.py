@@ -295,7 +295,7 @@ def with_contents(text: str, titles: Mapping[str, str]) -> str:
     """Put a list of the modules and their lines before the imports, what decides first."""
     first = "from __future__ import annotations\n"
     above, _, below = text.partition(first)
-    below = fill_imports(below)
+    below = fill_imports(single_blanks(below))
     languages = [part for part in titles if is_language(part)]
     rest = [part for part in titles if part not in (*DECIDING, *languages[1:])]
     titles = {**titles, languages[0]: f"{len(languages)} languages."} if languages else titles
@@ -317,6 +317,19 @@ def with_contents(text: str, titles: Mapping[str, str]) -> str:
     contents = ["# What decides about a request, by line:", *map(entry, deciding)]
     contents += ["# All else:", *map(entry, rest)]
     return "\n".join([above.rstrip("\n"), "", *contents, "", first + below])
+
+
+def single_blanks(text: str) -> str:
+    """The text with one blank line where there are several, but for those inside strings."""
+    inside: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Constant, ast.JoinedStr)):
+            inside.update(range(node.lineno, node.end_lineno or node.lineno))
+    kept: list[str] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line or number in inside or not kept or kept[-1]:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def fill_imports(text: str) -> str:

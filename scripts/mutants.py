@@ -118,7 +118,7 @@ def is_noticed(copy: Path, mutant: Mutant) -> bool:
     place = copy / mutant.module
     place.write_text(mutant.source, "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-    command += ["-m", "not server and not packages", "-k", "not postgresql"]
+    command += ["-m", "not server and not slow"]
     try:
         done = subprocess.run(
             [*command, *tests_of(mutant.module)],

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from scripts.compat.hosts import PROVIDER_STATUS, Ability, left_out
+from scripts.demo.scene import calm_timezone
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
@@ -84,6 +86,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "provider" in getattr(item, "fixturenames", ()):  # only a server asks a provider
             item.add_marker("server")
+        if "postgresql" in item.name or "postgresql_url" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("server") is not None)
 
 
@@ -226,8 +230,12 @@ class InstalledFilter:
         self.id = FUNCTION_ID
 
     def configure(self, **valves: Any) -> None:
-        """Save the valves form with these values; everything else is at its default."""
-        self.admin.set_valves(self.id, valves)
+        """Save the valves form with these values; everything else is at its default.
+
+        Shortly before midnight another time zone's days count, so that none ends during a test.
+        """
+        zone = calm_timezone(datetime.now(UTC))
+        self.admin.set_valves(self.id, valves if zone == "UTC" else {"timezone": zone, **valves})
 
     def switch(self, *, active: bool | None = None, everywhere: bool | None = None) -> None:
         """Turn the function on or off, for all models or not."""

@@ -104,7 +104,7 @@ class StreamWatch:
 
     async def ending(self, reply: Reply) -> list[bytes]:
         """What ends the stream here; nothing where the reply may go on."""
-        following = await reply.keep_up(self._size, len(self._last))
+        following = await reply.keeper.keep_up(reply, self._size, len(self._last))
         if following is None:
             return end_of_stream(self._first, self._last, reply.choices)
         self._mark = following

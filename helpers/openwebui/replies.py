@@ -261,19 +261,6 @@ class Reply:
         per_token = size / written if written >= MEASURED_TOKENS else 1.0
         return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
 
-    async def keep_up(self, size: int, step: int) -> int | None:
-        """See that it holds more than it has produced.
-
-        Args:
-            size: Of its stream so far, in bytes or characters.
-            step: Of the last part of it.
-
-        Returns:
-            The size of its stream at which to ask again; None where it has to end.
-        """
-        following: int | None = await self.keeper.keep_up(self, size, step)
-        return following
-
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
 

@@ -83,6 +83,14 @@ For a member of several groups, the one with the lowest `priority = N` takes pre
 table means, and can replay the last days against it."""
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedValve:
+    """Why a valve was refused, and when."""
+
+    reason: str
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
 @dataclass(slots=True)
 class FormTexts:
     """What the valves form shows above its fields when it opens next.
@@ -94,8 +102,8 @@ class FormTexts:
         accepted: The valves that were accepted last.
     """
 
-    refused: dict[str, str] = field(default_factory=dict)
-    unsaved: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, RefusedValve] = field(default_factory=dict)
+    unsaved: dict[str, RefusedValve] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     accepted: Any = None
 
@@ -105,11 +113,14 @@ class FormTexts:
         if not text:
             del self.notes[name]
 
-    def refuse(self, name: str, reason: str) -> str:
-        """The text above a field that was refused now, which also goes to the log, once."""
-        if not self.refused.get(name, "").endswith(reason):
-            log.error("Usage limits: valve %s was refused: %s", name, reason)
-        return f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
+    def texts(self) -> list[tuple[str, str]]:
+        """Fields and what stands above them, the lowest first."""
+        refused = self.refused | self.unsaved
+        said = [
+            (name, f"**NOT SAVED at {one.at:%H:%M} UTC:** {one.reason}")
+            for name, one in list(refused.items())
+        ]
+        return [*self.notes.items(), *said]
 
 
 # Open WebUI makes its valves anew for every request, so that they can't remember anything.
@@ -274,18 +285,19 @@ class AdminValves(BaseModel):
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             name = str(problem["loc"][0]) if problem["loc"] else "valves"
             reason = problem["msg"].removeprefix("Value error, ")
-            FORM_TEXTS.refused[name] = FORM_TEXTS.refuse(name, reason)
+            if name not in FORM_TEXTS.refused or FORM_TEXTS.refused[name].reason != reason:
+                log.error("Usage limits: valve %s was refused: %s", name, reason)
+            FORM_TEXTS.refused[name] = RefusedValve(reason)
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (FORM_TEXTS.notes, FORM_TEXTS.refused | FORM_TEXTS.unsaved):
-            for name, text in list(above.items()):
-                described = schema.get("properties", {}).get(name)
-                if described is not None:
-                    described["description"] = f"{text}\n\n{described.get('description', '')}"
+        for name, text in FORM_TEXTS.texts():
+            described = schema.get("properties", {}).get(name)
+            if described is not None:
+                described["description"] = f"{text}\n\n{described.get('description', '')}"
         return schema
 
     @field_validator("policies")
@@ -321,7 +333,8 @@ class AdminValves(BaseModel):
             try:
                 check_template(name, getattr(self, name))
             except ConfigurationError as error:
-                FORM_TEXTS.unsaved[name] = FORM_TEXTS.refuse(name, str(error))
+                log.error("Usage limits: valve %s was refused: %s", name, error)
+                FORM_TEXTS.unsaved[name] = RefusedValve(str(error))
                 raise
         stored: dict[str, Any] = handler(self)
         return stored

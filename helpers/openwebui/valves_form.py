@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -106,6 +105,4 @@ class SaveAnswer:
 def refusal_reasons() -> str:
     """Why the valves were refused last, as plain text; "" if they weren't."""
     refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
-    return "\n".join(
-        f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
-    )
+    return "\n".join(f"{name}: {one.reason}" for name, one in refused.items())

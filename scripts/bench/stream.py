@@ -114,7 +114,12 @@ class LimitlessReply:
 
     choices = 1
 
-    async def keep_up(self, size: int, step: int) -> int | None:
+    @property
+    def keeper(self) -> LimitlessReply:
+        """Whoever is asked for more."""
+        return self
+
+    async def keep_up(self, _: object, size: int, step: int) -> int | None:
         return size + FARTHEST_MARK
 
 

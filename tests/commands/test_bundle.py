@@ -62,6 +62,24 @@ def test_contents_name_the_lines(modules: Path) -> None:
         assert lines[int(number) - 1] == bundler.banner(part)
 
 
+def test_texts_keep_their_blank_lines() -> None:
+    """Between definitions one blank line is left; what a string holds stays as it is."""
+    source = 'A = 1\n\n\ndef f():\n    return """a\n\n\nb"""\n\n\nB = f"""{A}\n\n\nc"""\n'
+    shorter = 'A = 1\n\ndef f():\n    return """a\n\n\nb"""\n\nB = f"""{A}\n\n\nc"""\n'
+    assert bundler.single_blanks(source) == shorter
+    assert bundler.single_blanks(shorter) == shorter
+
+
+def test_imports_fill_their_lines() -> None:
+    """Imports of many names take as few lines as a hundred characters allow."""
+    names = [f"name_{number:02}" for number in range(20)]
+    block = "from x import (\n" + "".join(f"    {name},\n" for name in names) + ")\n"
+    filled = bundler.fill_imports(block)
+    assert ast.dump(ast.parse(filled)) == ast.dump(ast.parse(block))
+    assert filled.count("\n") == 4
+    assert max(map(len, filled.splitlines())) <= 100
+
+
 def test_what_decides_stands_first() -> None:
     """The contents begin with the hooks and the rest of a request's way, and lead to each part."""
     lines = bundler.TARGET.read_text(encoding="utf-8").splitlines()

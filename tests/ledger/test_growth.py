@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -207,6 +208,7 @@ class GrowingReplies(RuleBasedStateMachine):
             assert each.held >= each.produced
 
 
+@pytest.mark.slow
 def test_any_order_keeps_used_and_reserved_right(database_url: str) -> None:
     """Admit, grow, settle, release, stop, crash and sweep in any order: both sums are right."""
 

@@ -275,6 +275,7 @@ def is_in_pool(subject: Subject, group: str) -> bool:
     return any(one.scope == f"group:{group}" for one in limits)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=35,
     deadline=None,

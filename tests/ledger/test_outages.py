@@ -35,6 +35,8 @@ from tests.support.driver import before_statements
 from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
 from tests.support.scale_worker import TWENTY, make_reply
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.support.databases"]
 
 VALVES = AdminValves(

@@ -34,6 +34,8 @@ from tests.support.driver import before_statements
 from tests.support.ledger_fixture import NOON, Clock, tokens
 from tests.support.scale_worker import LAB, run_worker
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.support.databases"]
 
 PROCESSES = 8

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from helpers.limits.limit import parse_limit
 from helpers.limits.periods import CalendarRules
 from helpers.limits.policies import Policy
 from helpers.limits.policies_text import PoliciesError, parse_policies
@@ -18,6 +19,7 @@ from helpers.limits.policy import (
     find_model_rule,
     limits_via,
     policy_generosity,
+    stricter_of,
 )
 
 TEXT = """
@@ -173,3 +175,16 @@ def test_first_model_table_that_matches_counts() -> None:
     assert find_model_rule(POLICIES, ("custom", "gpt-4o")).weight == 5
     assert find_model_rule(POLICIES, ("llama3",)).weight == Decimal("0.5")
     assert find_model_rule(parse_policies(""), ("llama3",)).weight == 1
+
+
+def test_both_readings_of_a_doubtful_name() -> None:
+    """In doubt each limit of either policy counts, the least of two alike; unlimited is nothing."""
+    ten, twenty, three = (
+        parse_limit(text) for text in ("10 tokens/day", "20 tokens/day", "3 requests/hour")
+    )
+    one, other = Policy("a", "group", (twenty,), 7), Policy("b", "group", (three, ten), 5)
+    free = Policy("c", "group", None, 9)
+    assert stricter_of([one]) is one
+    assert stricter_of([one, other]) == Policy("a", "group", (ten, three), 5)
+    assert stricter_of([free, one]) == Policy("c", "group", (twenty,), 7)
+    assert stricter_of([free, free]).limits is None

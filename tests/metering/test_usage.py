@@ -1066,6 +1066,14 @@ class TestAnything:
             meter.add_answer(event)
         assert min(tokens(meter.total(value))) >= 0
 
+    def test_usage_is_looked_for_four_levels_deep(self) -> None:
+        """Usage below three holders is found, below four it isn't: the search is bounded."""
+        event: Any = {"usage": {"prompt_tokens": 9, "completion_tokens": 3}}
+        for _ in range(3):
+            event = {"message": event}
+        assert metered(event).total() == Usage(9, 3)
+        assert not metered({"message": event}).total().input_tokens
+
     def test_deep_nesting_is_no_recursion(self) -> None:
         """An event nested a hundred thousand levels deep is read without an exception."""
         nested: Any = TEXT

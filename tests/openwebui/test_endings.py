@@ -25,8 +25,9 @@ class Counting:
     def __init__(self, longest: int, choices: int = 1) -> None:
         self.longest, self.choices = longest, choices
         self.asked: list[tuple[int, int]] = []
+        self.keeper = self
 
-    async def keep_up(self, size: int, step: int) -> int | None:
+    async def keep_up(self, _: Counting, size: int, step: int) -> int | None:
         self.asked.append((size, step))
         return None if size >= self.longest else size + 1
 

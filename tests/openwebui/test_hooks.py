@@ -9,6 +9,7 @@ import pytest
 
 from helpers.filter import Filter
 from helpers.openwebui.host import HostError
+from helpers.openwebui.valves import PersonalValves
 from tests.openwebui.test_moments import MakeFilter, body, make_filter, rows
 from tests.openwebui.test_pasted import USER, host, page_metadata
 
@@ -96,3 +97,51 @@ async def test_line_near_a_limit(make_filter: MakeFilter) -> None:
     assert [line["done"] for line in said] == [True]
     assert "850" in said[0]["description"]
     assert "1,000" in said[0]["description"]
+
+
+async def shown(plugin: Filter, preference: str, tokens: int) -> list[tuple[str, str]]:
+    """What a user with this preference sees of a reply: kinds of events, and their texts."""
+    seen: list[tuple[str, str]] = []
+
+    async def emit(event: Event) -> None:
+        data = event["data"]
+        seen.append((event["type"], data.get("content") or data.get("description")))
+
+    user = {**USER, "valves": PersonalValves(show_usage=preference)}
+    metadata = page_metadata()
+
+    async def work() -> None:
+        await plugin.inlet(body(stream=True), dict(user), metadata, {}, emit)
+        plugin.stream(chunk("a", "x", prompt_tokens=tokens, completion_tokens=50), metadata)
+        await plugin.outlet({"id": "m", "messages": []}, dict(user), metadata, emit)
+
+    await asyncio.create_task(work())
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("preference", "far", "near"),
+    [
+        ("never", [], ["notification"]),
+        ("near_limit", [], ["notification", "status", "status"]),
+        ("always", ["status"], ["notification", "status", "status"]),
+    ],
+)
+async def test_what_is_shown_is_as_the_user_prefers(
+    make_filter: MakeFilter, preference: str, far: list[str], near: list[str]
+) -> None:
+    """A soft limit always gives a toast; lines come near a limit, with every reply, or never."""
+    plugin = make_filter("9k tokens/day")
+    assert [kind for kind, _ in await shown(plugin, preference, 100)] == far
+    assert [kind for kind, _ in await shown(plugin, preference, 7_500)] == near[2:]
+    events = await shown(plugin, preference, 10)
+    assert [kind for kind, _ in events] == near
+    if preference == "always":  # its own use stands first
+        assert events[-1][1].startswith("60 tokens · ")
+
+
+async def test_nothing_is_said_in_shadow_mode(make_filter: MakeFilter) -> None:
+    """What would be refused or warned of isn't shown to anyone."""
+    plugin = make_filter("1k tokens/day", shadow_mode=True)
+    for _ in range(3):
+        assert await shown(plugin, "always", 900) == []

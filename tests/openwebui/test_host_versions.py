@@ -14,6 +14,8 @@ from scripts.bench.hooks import HOST_SETTINGS
 from scripts.openwebui.server import open_webui_command
 from tests.conftest import host_version
 
+pytestmark = pytest.mark.slow
+
 LOOK = """
 import importlib, json, sys
 

@@ -139,6 +139,7 @@ async def test_outage_is_decided_by_the_valve(
     assert held(engine) >= taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("valves", [{"shadow_mode": True}, {}])
 async def test_nothing_stops_otherwise(engine: Engine, valves: dict[str, Any]) -> None:
     """In shadow mode, and by default, all of it is written."""

@@ -666,6 +666,7 @@ BAD_ZONE = re.compile(r"\d\d:\d\d(?: Uhr)?\)? [-+−]\d|\b(?:CET|CEST|CST)\b")
 WIDEST = 160
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", LANGUAGES)
 def test_every_sentence_of_every_language(tag: str) -> None:
     """No sentence has a doubled mark, an empty field, a wrong plural form or a third line."""

@@ -39,15 +39,15 @@ async def make_filter(host: Host, database_url: str) -> AsyncIterator[MakeFilter
 
     yield make
     for one in made:
-        for accounting in [opened.accounting for opened in one._ledgers._opened.values()]:
-            for reply in list(accounting._running.values()):
-                await accounting.end(reply, None)
-            accounting.close()
+        for opened in one._ledgers._opened.values():
+            for reply in list(opened.accounting._running.values()):
+                await opened.accounting.end(reply, None)
+            opened.accounting.close()
     await asyncio.get_running_loop().shutdown_default_executor()  # a form may still be reading
     for one in made:
-        for accounting in one._accountings.values():
-            accounting._ledger.rest()
-            accounting._engine.dispose()
+        for opened in one._ledgers._opened.values():
+            opened.accounting.ledger.rest()
+            opened.accounting._engine.dispose()
 
 
 def rows(url: str) -> list[Any]:

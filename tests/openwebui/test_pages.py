@@ -27,6 +27,7 @@ from scripts.postgresql import new_postgresql_database
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
 
 pytest_plugins = ["tests.support.databases"]
+pytestmark = pytest.mark.slow
 
 FUNCTION = "usage_limits"
 POLICIES = """

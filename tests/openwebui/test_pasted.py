@@ -30,6 +30,8 @@ from helpers.ledger.tables import records_table
 from helpers.metering.estimates import estimate_prompt
 from tests.support.strategies import arbitrary_json, stream_events
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CASES = json.loads((ROOT / "tests/data/usage_shapes.json").read_text(encoding="utf-8"))
 # The long run: HYPOTHESIS_EXAMPLES=10000 make pytest ARGS=tests/openwebui/test_pasted.py
