@@ -425,8 +425,9 @@ async def talk(
         await socket.send(json.dumps(login))
         with contextlib.suppress(websockets.ConnectionClosed):
             answers.append(json.loads(await socket.recv()))
-            for command in commands:
-                await socket.send(json.dumps(command))
+            with contextlib.suppress(websockets.ConnectionClosed):  # what was said is still there
+                for command in commands:
+                    await socket.send(json.dumps(command))
             while len(answers) <= events:
                 answers.append(json.loads(await asyncio.wait_for(socket.recv(), 20)))
     return answers
