@@ -36,15 +36,16 @@ def new_marker() -> str:
     return f"burst {next(MARKERS)};"
 
 
-def script_lengths(provider: FakeProvider) -> None:
+def script_lengths(provider: FakeProvider, seconds: float = SECONDS_PER_CHUNK) -> None:
     """Let the provider answer "length N;" in N chunks, and report no usage."""
+    provider.rules.clear()
     for length in LENGTHS:
         text = (WORDS * length).strip() + " "
         provider.script(
             contains=f"length {length};",
             reply=text,
             chunks=length,
-            delay=SECONDS_PER_CHUNK,
+            delay=seconds,
             usage="none",
         )
 

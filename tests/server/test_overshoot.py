@@ -28,6 +28,9 @@ from tests.support.redis_server import redis_server
 pytest_plugins = ["tests.support.databases"]
 
 # Two workers may have no more connections than PostgreSQL has: 100.
+# As fast as models write, and slow enough for servers, provider and clients on two cores: what is
+# under way when a stream is closed counts, a chunk of 18 tokens each.
+PACE_OF_MANY_SECONDS = 0.4
 POOL = {"DATABASE_POOL_SIZE": "20", "DATABASE_POOL_MAX_OVERFLOW": "20"}
 
 
@@ -98,11 +101,11 @@ def test_hundred_streams_stop_at_the_limit(host: Host) -> None:
     )
     user, marker = host.new_user(), new_marker()
     lengths = random_lengths(100)
+    script_lengths(host.provider, PACE_OF_MANY_SECONDS)
     replies = stream_at_once(host.url, user, marker, lengths)
+    script_lengths(host.provider)
     used = sent_tokens(host.provider, marker)
-    print(
-        f"stop: {used / limit:.1%} of the limit, {host.recorded_tokens(user) / limit:.1%} on record"
-    )
+    print(f"stop: {used / limit:.1%} of the limit")
     assert 0.9 * limit <= used <= 1.02 * limit
     assert_near(host, user, used)
     ended = [reply for reply in replies if reply.status == 200]
