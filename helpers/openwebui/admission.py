@@ -17,10 +17,8 @@ from helpers.limits.decisions import Decision
 from helpers.limits.periods import find_timezone
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import (
-    AppliedLimit,
     GroupRef,
     Subject,
-    applied_limits,
     choose_policy,
     find_model_rule,
     limits_via,
@@ -50,7 +48,7 @@ from helpers.openwebui.model_calls import unasked_name
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
 from helpers.openwebui.replies import Reply, count_choices, is_older, wanted_output
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
-from helpers.openwebui.valves import AdminValves, is_exempt, read_timezone
+from helpers.openwebui.valves import AdminValves, count_limits, is_exempt, read_timezone
 from helpers.texts import LONGEST_ID, clean_text
 
 LONGEST_TIMEZONE = 100
@@ -59,17 +57,6 @@ MOST_REMEMBERED_USERS = 10_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
-
-
-def count_limits(
-    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
-) -> tuple[AppliedLimit, ...]:
-    """The limits that count for a request; none for an exempt user or a free model."""
-    policies = valves.policy_set
-    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
-        return ()
-    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
 
 
 def find_reader(

@@ -35,7 +35,13 @@ from helpers.limits.periods import (
 )
 from helpers.limits.policies import Policy, PolicySet, Pool
 from helpers.limits.policies_text import parse_policies
-from helpers.limits.policy import Subject
+from helpers.limits.policy import (
+    AppliedLimit,
+    Subject,
+    applied_limits,
+    choose_policy,
+    find_model_rule,
+)
 from helpers.logs import log
 from helpers.openwebui.http_requests import accepted_languages
 from helpers.openwebui.languages.catalog import choose_language
@@ -422,3 +428,14 @@ class PersonalValves(BaseModel):
         field["title"], field["description"] = title, description
         field["input"] = {"type": "select", "options": labelled}
         return schema
+
+
+def count_limits(
+    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
+) -> tuple[AppliedLimit, ...]:
+    """The limits that count for a request; none for an exempt user or a free model."""
+    policies = valves.policy_set
+    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
+        return ()
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)

@@ -12,8 +12,7 @@ from helpers.errors import ConfigurationError
 from helpers.limits.periods import quoted_text
 from helpers.limits.policies import Policy
 from helpers.limits.policy import AppliedLimit, Subject, choose_policy, find_model_rule, policies_of
-from helpers.openwebui.admission import count_limits
-from helpers.openwebui.valves import AdminValves, is_exempt, read_timezone
+from helpers.openwebui.valves import AdminValves, count_limits, is_exempt, read_timezone
 from scripts.limits.check import read_text
 from scripts.limits.console import cell, make_table, output_console
 from scripts.limits.database import find_database
