@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15186  filter                       Open WebUI's hooks, and nothing but hooks.
-# 14907  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15213  filter                       Open WebUI's hooks, and nothing but hooks.
+# 14930  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1515  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1774  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6003  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4576  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11075  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  6013  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4586  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11093  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2792  metering.usage               What one reply is charged for, added up from its stream …
 #  3099  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -38,54 +38,54 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2573  metering.stream_events       What a stream event or a whole answer holds: produced text, …
 #  3207  ledger.database              An engine for a database URL as Open WebUI spells it.
 #  3291  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3565  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3774  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4214  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4868  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5011  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5279  ledger.reports               What records add up to by user, model, day, group and …
-#  5576  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5686  ledger.grants                What administrators add to limits, reset and take back; …
-#  5868  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  5961  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6488  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6672  openwebui.languages.en       18 languages.
-#  7316  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7361  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8261  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8743  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8824  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  8917  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9027  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9414  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9475  openwebui.replies            One reply from its admission to its end.
-#  9862  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10098  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10413  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10556  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10675  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10759  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10817  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10897  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11543  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11581  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11686  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11868  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 11971  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12312  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12504  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12584  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12729  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12819  openwebui.simulation         What is on record, replayed against a policies text.
-# 13124  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13445  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13641  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13708  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13832  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14116  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14370  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14537  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14693  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  3575  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3784  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4224  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4878  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5021  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5289  ledger.reports               What records add up to by user, model, day, group and …
+#  5586  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5696  ledger.grants                What administrators add to limits, reset and take back; …
+#  5878  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  5971  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6498  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6682  openwebui.languages.en       18 languages.
+#  7326  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7371  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8271  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8753  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8834  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  8927  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9037  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9424  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9485  openwebui.replies            One reply from its admission to its end.
+#  9877  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10113  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10428  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10571  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10690  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10775  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10833  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10915  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11563  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11601  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11706  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11888  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 11991  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12332  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12524  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12604  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12749  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12839  openwebui.simulation         What is on record, replayed against a policies text.
+# 13144  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13465  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13661  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13728  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13855  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14139  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14393  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14560  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14716  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -3305,6 +3305,8 @@ REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
 # SQLite's. SQLITE_ERROR is what it says of a table or a column that isn't there.
 REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
 REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+# A connection that is refused has no such code.
+NO_CONNECTION_LEFT = ("too many clients", "too many connections", "connection slots are reserved")
 NEW_POOL_COUNTER_LOCK = "new pool counter"
 POOL_LOCKS = 64
 
@@ -3436,6 +3438,7 @@ class TransactionRunner:
         self._keeps = keep_connections
         self._idle: list[Connection] = []
         self._path = engine.url.database if engine.dialect.name == "sqlite" else None
+        self._generation = 0  # of connections, new wherever the database isn't where they lead
         # Whether a statement was refused: the tables may not be those that were prepared.
         self.in_doubt = False
 
@@ -3454,6 +3457,7 @@ class TransactionRunner:
 
     def reconnect(self) -> None:
         """Give up all connections that aren't in use: the database isn't where they lead."""
+        self._generation += 1
         self.rest()
         self._engine.dispose()
 
@@ -3510,7 +3514,7 @@ class TransactionRunner:
                     self.in_doubt = True
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
-                again = is_worth_retrying(error) or self._is_connected()
+                again = is_worth_retrying(error) or self._is_crowded_out(error)
                 if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
@@ -3536,6 +3540,7 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
+        generation = self._generation
         connection = self._take_idle() or self._engine.connect()
         try:
             result = work(connection)
@@ -3543,19 +3548,24 @@ class TransactionRunner:
             connection.invalidate()  # and with it the transaction
             connection.close()
             raise
-        if self._keeps and self._may_keep_one():
+        if generation != self._generation:
+            connection.invalidate()
+        if self._keeps and generation == self._generation and self._may_keep_one():
             self._idle.append(connection)
         else:
             connection.close()
         return result
 
-    def _is_connected(self) -> bool:
-        """Whether another thread has a connection: the server is there, and only has no more.
+    def _is_crowded_out(self, error: DBAPIError) -> bool:
+        """Whether the server is there and only has no connection left: another thread has one.
 
         A crowd that takes up all of its connections must not look like an outage.
         """
-        pool = self._engine.pool
-        return isinstance(pool, QueuePool) and pool.checkedout() > 0
+        if error.statement is not None:
+            return False
+        pool, told = self._engine.pool, str(error.orig)
+        connected = isinstance(pool, QueuePool) and pool.checkedout() > 0
+        return connected or any(words in told for words in NO_CONNECTION_LEFT)
 
     def _may_keep_one(self) -> bool:
         """Whether others who use the pool find a connection all the same."""
@@ -9830,8 +9840,13 @@ def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     return None if isinstance(reply, (dict, list, str, int, float)) else reply
 
 def is_older(reply: object) -> bool:
-    """Whether a reply was admitted by 0.1.0, which knew no limits on single requests."""
-    return not hasattr(reply, "request_decision")
+    """Whether a reply was admitted before 0.2.0, which knew no limits on single requests."""
+    return not (hasattr(reply, "request_decision") and hasattr(reply, "stops"))
+
+def drop_round(reply: Reply) -> None:
+    """Note that a round that was announced isn't called; a meter of 0.1.0 can't."""
+    if hasattr(reply.meter, "drop_round"):
+        reply.meter.drop_round()
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
     """What a user's own limits leave, by measure; nothing for a measure without one."""
@@ -10728,7 +10743,8 @@ def watched_call(
         if is_failure(answer):
             reply.call_failed()
         elif isinstance(answer, StreamingResponse):
-            answer.body_iterator = bounded_stream(reply, answer.body_iterator)
+            if hasattr(reply.keeper, "keep_up"):  # not a reply of 0.1.0
+                answer.body_iterator = bounded_stream(reply, answer.body_iterator)
         else:
             reply.call_answered(answer_content(answer))
         return answer
@@ -10884,7 +10900,9 @@ async def tell_settled(
     if reply.reservation.source == "api" or not reply.enforced or getattr(reply, "stopped", False):
         return
     if shown == "always" and charge is not None:
-        tokens = charge.usage.input_tokens + charge.usage.output_tokens
+        # A reply that began before 0.2.0 was pasted has the charges of then.
+        usage: Any = getattr(charge, "usage", charge)
+        tokens = usage.input_tokens + usage.output_tokens
         line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
         await emit_status(emitter, line)
     elif (
@@ -11388,7 +11406,9 @@ class Accounting(LedgerWorker):
             settlement = await self.in_thread(lambda: self._write_end(end, reply.written, deadline))
         except BaseException as error:
             # Outages are long, and texts are large: only what is still to be written is kept.
-            rest = replace(reply, meter=ReplyMeter(), emitter=None, growing=None, ending=None)
+            rest = replace(
+                reply, meter=ReplyMeter(), unread=None, emitter=None, growing=None, ending=None
+            )
             self._unwritten[key] = replace(end, reply=rest)
             if not isinstance(error, Exception):
                 raise
@@ -13755,9 +13775,12 @@ class MeteredCall:
                     unasked.note(str(again.get("model")), again, StreamingResponse(()))
             await self._release()
         finally:
-            for reply in self._replies:
-                charge = passthrough_charge(reply, self._passthrough, self._reader.status)
-                await reply.keeper.end(reply, charge)
+            status = self._reader.status
+            ends = [
+                reply.keeper.end(reply, passthrough_charge(reply, self._passthrough, status))
+                for reply in self._replies
+            ]
+            await asyncio.gather(*ends)  # all begin, whatever becomes of us
 
     async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
         counts = self._reply is not None and self._passthrough.counts_tokens
@@ -15155,6 +15178,10 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
     """
     if not reply.rule.weight:  # a free model's, or over its user's own provider
         return
+    if getattr(reply, "stopped", False) and reply.refused_by is None:
+        if valves.on_ledger_error == "block":
+            raise LedgerError("a reply was ended for want of a ledger")
+        reply.stopped = False
     subject, names = reply.reservation.subject, reply.reservation.model_names
     applying = limits_via(
         count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
@@ -15298,17 +15325,17 @@ class Filter:
             if later or reply.prompt_tokens - before > worth:
                 await check_round(valves, reply, later)
         except HostError:
-            reply.meter.drop_round()
+            drop_round(reply)
             raise
         except LedgerError as error:
             if reply.enforced and valves.on_ledger_error == "block":
-                reply.meter.drop_round()
+                drop_round(reply)
                 raise asked.unavailable() from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
         except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
             if reply.enforced:
-                reply.meter.drop_round()
+                drop_round(reply)
                 raise asked.unavailable() from error
         adjust_call(valves, reply, body, self._unasked)
         return body

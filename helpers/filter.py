@@ -30,7 +30,7 @@ from helpers.openwebui.ledgers import Ledgers, OpenLedger
 from helpers.openwebui.messages import UNGUARDED
 from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import watch_model_calls
-from helpers.openwebui.replies import METADATA_KEY, Emitter, find_reply, is_older
+from helpers.openwebui.replies import METADATA_KEY, Emitter, drop_round, find_reply, is_older
 from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
 from helpers.openwebui.usage_command import answer_usage, asks_for_usage
@@ -149,17 +149,17 @@ class Filter:
             if later or reply.prompt_tokens - before > worth:
                 await check_round(valves, reply, later)
         except HostError:
-            reply.meter.drop_round()
+            drop_round(reply)
             raise
         except LedgerError as error:
             if reply.enforced and valves.on_ledger_error == "block":
-                reply.meter.drop_round()
+                drop_round(reply)
                 raise asked.unavailable() from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
         except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
             if reply.enforced:
-                reply.meter.drop_round()
+                drop_round(reply)
                 raise asked.unavailable() from error
         adjust_call(valves, reply, body, self._unasked)
         return body

@@ -36,6 +36,8 @@ REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
 # SQLite's. SQLITE_ERROR is what it says of a table or a column that isn't there.
 REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
 REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+# A connection that is refused has no such code.
+NO_CONNECTION_LEFT = ("too many clients", "too many connections", "connection slots are reserved")
 NEW_POOL_COUNTER_LOCK = "new pool counter"
 POOL_LOCKS = 64
 
@@ -178,6 +180,7 @@ class TransactionRunner:
         self._keeps = keep_connections
         self._idle: list[Connection] = []
         self._path = engine.url.database if engine.dialect.name == "sqlite" else None
+        self._generation = 0  # of connections, new wherever the database isn't where they lead
         # Whether a statement was refused: the tables may not be those that were prepared.
         self.in_doubt = False
 
@@ -196,6 +199,7 @@ class TransactionRunner:
 
     def reconnect(self) -> None:
         """Give up all connections that aren't in use: the database isn't where they lead."""
+        self._generation += 1
         self.rest()
         self._engine.dispose()
 
@@ -252,7 +256,7 @@ class TransactionRunner:
                     self.in_doubt = True
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
-                again = is_worth_retrying(error) or self._is_connected()
+                again = is_worth_retrying(error) or self._is_crowded_out(error)
                 if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
@@ -278,6 +282,7 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
+        generation = self._generation
         connection = self._take_idle() or self._engine.connect()
         try:
             result = work(connection)
@@ -285,19 +290,24 @@ class TransactionRunner:
             connection.invalidate()  # and with it the transaction
             connection.close()
             raise
-        if self._keeps and self._may_keep_one():
+        if generation != self._generation:
+            connection.invalidate()
+        if self._keeps and generation == self._generation and self._may_keep_one():
             self._idle.append(connection)
         else:
             connection.close()
         return result
 
-    def _is_connected(self) -> bool:
-        """Whether another thread has a connection: the server is there, and only has no more.
+    def _is_crowded_out(self, error: DBAPIError) -> bool:
+        """Whether the server is there and only has no connection left: another thread has one.
 
         A crowd that takes up all of its connections must not look like an outage.
         """
-        pool = self._engine.pool
-        return isinstance(pool, QueuePool) and pool.checkedout() > 0
+        if error.statement is not None:
+            return False
+        pool, told = self._engine.pool, str(error.orig)
+        connected = isinstance(pool, QueuePool) and pool.checkedout() > 0
+        return connected or any(words in told for words in NO_CONNECTION_LEFT)
 
     def _may_keep_one(self) -> bool:
         """Whether others who use the pool find a connection all the same."""

@@ -341,7 +341,9 @@ class Accounting(LedgerWorker):
             settlement = await self.in_thread(lambda: self._write_end(end, reply.written, deadline))
         except BaseException as error:
             # Outages are long, and texts are large: only what is still to be written is kept.
-            rest = replace(reply, meter=ReplyMeter(), emitter=None, growing=None, ending=None)
+            rest = replace(
+                reply, meter=ReplyMeter(), unread=None, emitter=None, growing=None, ending=None
+            )
             self._unwritten[key] = replace(end, reply=rest)
             if not isinstance(error, Exception):
                 raise

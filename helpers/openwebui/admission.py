@@ -307,6 +307,10 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
     """
     if not reply.rule.weight:  # a free model's, or over its user's own provider
         return
+    if getattr(reply, "stopped", False) and reply.refused_by is None:
+        if valves.on_ledger_error == "block":
+            raise LedgerError("a reply was ended for want of a ledger")
+        reply.stopped = False
     subject, names = reply.reservation.subject, reply.reservation.model_names
     applying = limits_via(
         count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source

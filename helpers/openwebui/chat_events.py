@@ -94,7 +94,9 @@ async def tell_settled(
     if reply.reservation.source == "api" or not reply.enforced or getattr(reply, "stopped", False):
         return
     if shown == "always" and charge is not None:
-        tokens = charge.usage.input_tokens + charge.usage.output_tokens
+        # A reply that began before 0.2.0 was pasted has the charges of then.
+        usage: Any = getattr(charge, "usage", charge)
+        tokens = usage.input_tokens + usage.output_tokens
         line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
         await emit_status(emitter, line)
     elif (

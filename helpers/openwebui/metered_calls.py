@@ -68,9 +68,12 @@ class MeteredCall:
                     unasked.note(str(again.get("model")), again, StreamingResponse(()))
             await self._release()
         finally:
-            for reply in self._replies:
-                charge = passthrough_charge(reply, self._passthrough, self._reader.status)
-                await reply.keeper.end(reply, charge)
+            status = self._reader.status
+            ends = [
+                reply.keeper.end(reply, passthrough_charge(reply, self._passthrough, status))
+                for reply in self._replies
+            ]
+            await asyncio.gather(*ends)  # all begin, whatever becomes of us
 
     async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
         counts = self._reply is not None and self._passthrough.counts_tokens

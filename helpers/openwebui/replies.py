@@ -389,8 +389,14 @@ def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
 
 
 def is_older(reply: object) -> bool:
-    """Whether a reply was admitted by 0.1.0, which knew no limits on single requests."""
-    return not hasattr(reply, "request_decision")
+    """Whether a reply was admitted before 0.2.0, which knew no limits on single requests."""
+    return not (hasattr(reply, "request_decision") and hasattr(reply, "stops"))
+
+
+def drop_round(reply: Reply) -> None:
+    """Note that a round that was announced isn't called; a meter of 0.1.0 can't."""
+    if hasattr(reply.meter, "drop_round"):
+        reply.meter.drop_round()
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:

@@ -410,6 +410,47 @@ async def test_connections_killed_under_load(
     await accounting.wait_until_all_is_written()
 
 
+def test_connection_in_use_does_not_outlive_a_replaced_file(tmp_path: Path) -> None:
+    """Whoever reads while the file is replaced leaves nobody a connection to the old one."""
+    file = tmp_path / "ledger.db"
+    engine = open_database(f"sqlite:///{file}")
+    ledger = Ledger(engine, keep_connections=True)
+    ledger.prepare()
+
+    def read_long(connection: Connection) -> None:
+        connection.execute(select(records_table)).all()
+        for each in (file, tmp_path / "ledger.db-wal", tmp_path / "ledger.db-shm"):
+            each.unlink(missing_ok=True)
+        ledger.prepare()  # another thread's
+
+    ledger.read(read_long)
+    ledger.beat()
+    with closing(sqlite3.connect(file)) as seen:
+        assert seen.execute("SELECT count(*) FROM usage_limits_workers").fetchone() == (1,)
+    ledger.rest()
+    engine.dispose()
+
+
+def test_disk_that_is_full_waits_for_no_reader(tmp_path: Path) -> None:
+    """Only a connection that can't be had is asked for again; other errors are told at once."""
+    engine = open_database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger, tries = Ledger(engine), 0
+    ledger.prepare()
+
+    def fail(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        connection.exec_driver_sql("PRAGMA query_only = 1").close()
+        connection.exec_driver_sql("DELETE FROM usage_limits_workers")
+
+    with engine.connect() as other:
+        other.execute(select(records_table)).all()
+        with pytest.raises((LedgerError, LedgerDataError)):
+            ledger.read(fail)
+    assert tries == 1
+    engine.dispose()
+
+
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_no_more_connections_is_no_outage(database_url: str) -> None:
     """Where a crowd takes all connections but one, requests take turns; none passes unreserved."""

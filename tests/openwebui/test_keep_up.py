@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select, text
 
+from helpers.errors import LedgerError
 from helpers.ledger.database import open_database
 from helpers.ledger.tables import records_table
 from helpers.limits.policy import Subject
 from helpers.openwebui.accounting import Accounting
-from helpers.openwebui.admission import build_reply
+from helpers.openwebui.admission import build_reply, check_round
 from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
@@ -135,6 +136,10 @@ async def test_outage_is_decided_by_the_valve(
         taken = await write(reply, holds + 100)
     assert (taken == holds + 100, taken <= holds) == (goes_on, not goes_on)
     assert ["can't be recorded" in line for line in told] == ([] if goes_on else [True])
+    if not goes_on:  # nor is its model called again for a round of tools
+        valves = AdminValves(running_replies="stop", on_ledger_error=choice)
+        with pytest.raises(LedgerError):
+            await check_round(valves, reply, later=True)
     assert await reply.keeper.end(reply, reply.final_charge())
     assert held(engine) >= taken
 

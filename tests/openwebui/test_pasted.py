@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -173,6 +173,34 @@ async def test_reply_outlives_a_new_paste(host: Host) -> None:
     assert (row.state, row.input_tokens, row.output_tokens) == ("settled", 12, 7)
     later = host.record(await asyncio.create_task(pass_hooks(new, case, page_metadata())))
     assert (later.state, later.input_tokens, later.output_tokens) == ("settled", 12, 7)
+
+
+async def test_older_reply_shows_its_use(host: Host) -> None:
+    """A charge of 0.1.0, whose reply ends under a new paste, has its tokens at the top."""
+    plugin, case, said = await host.paste(), CASES[0], []
+    metadata, user = page_metadata(), {**USER, "valves": SimpleNamespace(show_usage="always")}
+
+    async def emit(event: dict[str, Any]) -> None:
+        said.append(event["data"].get("description"))
+
+    await plugin.inlet(body_of(case), user, metadata, {}, emit)
+    for event in case["stream"]:
+        plugin.stream(event, metadata)
+    reply = metadata["usage_limits"]
+    charge, end = reply.used_charge(), reply.keeper.end
+
+    async def end_as_before(ended: Any, _: Any) -> Any:
+        return await end(ended, charge)
+
+    reply.keeper.end = end_as_before
+    older = SimpleNamespace(input_tokens=12, output_tokens=7, cost_micros=0)
+    type(reply).final_charge, newer = (lambda *_: older), type(reply).final_charge
+    try:
+        await plugin.outlet(outlet_body(case), user, metadata, emit)
+    finally:
+        type(reply).final_charge = newer
+        del reply.keeper.end
+    assert any("19" in line for line in said if line)
 
 
 async def test_outlet_called_twice_charges_once(plugin: Any, host: Host) -> None:
