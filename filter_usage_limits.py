@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15213  filter                       Open WebUI's hooks, and nothing but hooks.
-# 14930  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15218  filter                       Open WebUI's hooks, and nothing but hooks.
+# 14935  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1515  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1774  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6013  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4586  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11093  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11091  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2792  metering.usage               What one reply is charged for, added up from its stream …
 #  3099  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -58,34 +58,34 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  8927  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
 #  9037  openwebui.valves             What the administrator and each user can set, and how bad …
 #  9424  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9485  openwebui.replies            One reply from its admission to its end.
-#  9877  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10113  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10428  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10571  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10690  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10775  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10833  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10915  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11563  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11601  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11706  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11888  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 11991  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12332  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12524  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12604  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12749  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12839  openwebui.simulation         What is on record, replayed against a policies text.
-# 13144  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13465  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13661  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13728  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13855  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14139  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14393  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14560  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14716  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  9483  openwebui.replies            One reply from its admission to its end.
+#  9875  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10111  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10426  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10569  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10688  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10773  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10831  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10913  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11561  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11599  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11704  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11886  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 11989  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12330  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12522  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12602  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12747  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12845  openwebui.simulation         What is on record, replayed against a policies text.
+# 13150  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13471  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13666  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13733  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13860  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14144  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14398  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14565  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14721  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -9428,8 +9428,6 @@ HostVersion = tuple[int, int, int]
 
 OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
 REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
-# Since then a refusal's status comes through whole.
-STATUS_KEPT_VERSION: HostVersion = (0, 12, 0)
 # Since then the routes see for themselves whether API keys are on; before, a middleware told them.
 KEYS_ASKED_VERSION: HostVersion = (0, 11, 0)
 
@@ -12785,6 +12783,12 @@ class FormNotes:
         except Exception:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
 
+    @staticmethod
+    def refusal_reasons() -> str:
+        """Why the valves were refused last, as plain text; "" if they weren't."""
+        refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
+        return "\n".join(f"{name}: {one.reason}" for name, one in refused.items())
+
 def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
     near, parts = data.users(near=True), []
@@ -12802,16 +12806,23 @@ def near_note(data: PageData) -> str:
     return "\n\n".join(parts)
 
 class SaveAnswer:
-    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out."""
+    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out.
 
-    def __init__(self, send: Send) -> None:
+    Args:
+        send: Where it goes.
+        read_reasons: Why valves were refused, by the filter whose form it is: another paste of the
+            file has its own.
+    """
+
+    def __init__(self, send: Send, read_reasons: Callable[[], str]) -> None:
         self._send = send
+        self._read_reasons = read_reasons
         self._refused: Message | None = None
 
     async def send(self, message: Message) -> None:
         """Pass a part of it on."""
         if message["type"] == "http.response.start":
-            if message["status"] == 400 and refusal_reasons():
+            if message["status"] == 400 and self._read_reasons():
                 self._refused = message
                 return
         elif self._refused is not None:
@@ -12821,7 +12832,7 @@ class SaveAnswer:
         await self._send(message)
 
     async def _send_reasons(self, start: Message) -> None:
-        body = json.dumps({"detail": refusal_reasons()}).encode()
+        body = json.dumps({"detail": self._read_reasons()}).encode()
         own = (b"content-type", b"content-length", b"content-encoding")
         headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
         headers += [
@@ -12830,11 +12841,6 @@ class SaveAnswer:
         ]
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
-
-def refusal_reasons() -> str:
-    """Why the valves were refused last, as plain text; "" if they weren't."""
-    refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
-    return "\n".join(f"{name}: {one.reason}" for name, one in refused.items())
 
 # ================================ helpers/openwebui/simulation.py =================================
 # Simulation: what is on record, replayed against a policies text.
@@ -13578,16 +13584,14 @@ async def send_own(
     await answer(scope, receive, send)
 
 def keep_status(request: Any) -> None:
-    """See that a refusal keeps its status in a chat that this worker got before it had the layer.
+    """See that a refusal keeps status and form in a chat that a worker got before it had the layer.
 
-    Open WebUI before 0.12 makes it 400, and would answer so.
+    Open WebUI before 0.12 makes its status 400; in none it has the form of the path's protocol.
     """
     scope = getattr(request, "scope", {})
     path = CHAT_PASSTHROUGHS.get(scope.get("path", ""))
     handlers = scope.get("starlette.exception_handlers")
     if path is None or handlers is None or current_state.get() is not None:
-        return
-    if host_version() >= STATUS_KEPT_VERSION:
         return
     current_state.set(scope.setdefault("state", {}))
     of_errors, of_statuses = handlers
@@ -13601,7 +13605,8 @@ def keep_status(request: Any) -> None:
         headers = {name.decode(): value.decode() for name, value in [*refusal.headers(), *MARK]}
         return Response(refusal.body(form), refusal.status, headers, "application/json")
 
-    of_statuses[400] = answer
+    for status in (400, 429, 503):
+        of_statuses[status] = answer
 
 class ChatAnswer:
     """The answer of a path where the hooks run."""
@@ -14631,7 +14636,7 @@ class UsageLimitsLayer:
                 except Exception:
                     log.warning("Usage limits: the form's notes are old", exc_info=True)
             elif action == "update":
-                return SaveAnswer(send).send
+                return SaveAnswer(send, guard.notes.refusal_reasons).send
         return send
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
@@ -15277,7 +15282,9 @@ class Filter:
                 return body
             raise asked.unavailable() from error
         if isinstance(admission, LedgerError):
-            log.error("Usage limits: %s; user %s: nothing was reserved", admission, user["id"])
+            log.error(
+                "Usage limits: %s; a request of user %s was not reserved for", admission, user["id"]
+            )
             if reply.enforced and valves.on_ledger_error == "block":
                 reply.keeper.forget(reply)
                 raise asked.unavailable() from admission

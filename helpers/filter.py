@@ -101,7 +101,9 @@ class Filter:
                 return body
             raise asked.unavailable() from error
         if isinstance(admission, LedgerError):
-            log.error("Usage limits: %s; user %s: nothing was reserved", admission, user["id"])
+            log.error(
+                "Usage limits: %s; a request of user %s was not reserved for", admission, user["id"]
+            )
             if reply.enforced and valves.on_ledger_error == "block":
                 reply.keeper.forget(reply)
                 raise asked.unavailable() from admission

@@ -15,8 +15,6 @@ from starlette.responses import Response
 
 from helpers.logs import log
 from helpers.metering.usage import ReplyMeter
-from helpers.openwebui.host import host_version
-from helpers.openwebui.host_versions import STATUS_KEPT_VERSION
 from helpers.openwebui.http_requests import (
     LIMITS_STATE,
     MOST_LAYERS,
@@ -149,16 +147,14 @@ async def send_own(
 
 
 def keep_status(request: Any) -> None:
-    """See that a refusal keeps its status in a chat that this worker got before it had the layer.
+    """See that a refusal keeps status and form in a chat that a worker got before it had the layer.
 
-    Open WebUI before 0.12 makes it 400, and would answer so.
+    Open WebUI before 0.12 makes its status 400; in none it has the form of the path's protocol.
     """
     scope = getattr(request, "scope", {})
     path = CHAT_PASSTHROUGHS.get(scope.get("path", ""))
     handlers = scope.get("starlette.exception_handlers")
     if path is None or handlers is None or current_state.get() is not None:
-        return
-    if host_version() >= STATUS_KEPT_VERSION:
         return
     current_state.set(scope.setdefault("state", {}))
     of_errors, of_statuses = handlers
@@ -172,7 +168,8 @@ def keep_status(request: Any) -> None:
         headers = {name.decode(): value.decode() for name, value in [*refusal.headers(), *MARK]}
         return Response(refusal.body(form), refusal.status, headers, "application/json")
 
-    of_statuses[400] = answer
+    for status in (400, 429, 503):
+        of_statuses[status] = answer
 
 
 class ChatAnswer:

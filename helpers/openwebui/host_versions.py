@@ -8,8 +8,6 @@ HostVersion = tuple[int, int, int]
 
 OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
 REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
-# Since then a refusal's status comes through whole.
-STATUS_KEPT_VERSION: HostVersion = (0, 12, 0)
 # Since then the routes see for themselves whether API keys are on; before, a middleware told them.
 KEYS_ASKED_VERSION: HostVersion = (0, 11, 0)
 

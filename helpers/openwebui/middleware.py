@@ -99,7 +99,7 @@ class UsageLimitsLayer:
                 except Exception:
                     log.warning("Usage limits: the form's notes are old", exc_info=True)
             elif action == "update":
-                return SaveAnswer(send).send
+                return SaveAnswer(send, guard.notes.refusal_reasons).send
         return send
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:

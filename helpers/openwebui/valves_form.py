@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +54,12 @@ class FormNotes:
         except Exception:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
 
+    @staticmethod
+    def refusal_reasons() -> str:
+        """Why the valves were refused last, as plain text; "" if they weren't."""
+        refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
+        return "\n".join(f"{name}: {one.reason}" for name, one in refused.items())
+
 
 def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
@@ -72,16 +79,23 @@ def near_note(data: PageData) -> str:
 
 
 class SaveAnswer:
-    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out."""
+    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out.
 
-    def __init__(self, send: Send) -> None:
+    Args:
+        send: Where it goes.
+        read_reasons: Why valves were refused, by the filter whose form it is: another paste of the
+            file has its own.
+    """
+
+    def __init__(self, send: Send, read_reasons: Callable[[], str]) -> None:
         self._send = send
+        self._read_reasons = read_reasons
         self._refused: Message | None = None
 
     async def send(self, message: Message) -> None:
         """Pass a part of it on."""
         if message["type"] == "http.response.start":
-            if message["status"] == 400 and refusal_reasons():
+            if message["status"] == 400 and self._read_reasons():
                 self._refused = message
                 return
         elif self._refused is not None:
@@ -91,7 +105,7 @@ class SaveAnswer:
         await self._send(message)
 
     async def _send_reasons(self, start: Message) -> None:
-        body = json.dumps({"detail": refusal_reasons()}).encode()
+        body = json.dumps({"detail": self._read_reasons()}).encode()
         own = (b"content-type", b"content-length", b"content-encoding")
         headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
         headers += [
@@ -100,9 +114,3 @@ class SaveAnswer:
         ]
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
-
-
-def refusal_reasons() -> str:
-    """Why the valves were refused last, as plain text; "" if they weren't."""
-    refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
-    return "\n".join(f"{name}: {one.reason}" for name, one in refused.items())
