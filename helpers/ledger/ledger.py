@@ -148,6 +148,7 @@ class Ledger:
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
         self._file: tuple[int, int] | None = None  # in which it was prepared
+        self._refused = 0  # statements, before the tables were looked at last
         self.known_resets: KnownResets = {}
         self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
@@ -209,15 +210,15 @@ class Ledger:
         a table, perhaps.
         """
         transactions = self._transactions
-        if self._prepared and not transactions.in_doubt and self._file == transactions.find_file():
+        found = transactions.find_file(), transactions.refused
+        if self._prepared and found == (self._file, self._refused):
             return
         with self._preparing:
-            file = transactions.find_file()
+            file, refused = transactions.find_file(), transactions.refused
             if self._prepared and self._file != file:
                 log.error("Usage limits: the ledger's file was replaced: what it had is gone")
                 transactions.reconnect()
-            if not self._prepared or self._file != file or transactions.in_doubt:
-                transactions.in_doubt = False
+            if not self._prepared or (self._file, self._refused) != (file, refused):
                 made = transactions.run(
                     lambda connection: migrate_ledger(connection, self._now()),
                     exclusive=("migrations",),
@@ -225,7 +226,8 @@ class Ledger:
                 )
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
-                self._file, self._prepared = transactions.find_file(), True
+                self._file, self._refused = transactions.find_file(), refused
+                self._prepared = True
 
     def reserve(
         self,

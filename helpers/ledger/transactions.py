@@ -181,8 +181,8 @@ class TransactionRunner:
         self._idle: list[Connection] = []
         self._path = engine.url.database if engine.dialect.name == "sqlite" else None
         self._generation = 0  # of connections, new wherever the database isn't where they lead
-        # Whether a statement was refused: the tables may not be those that were prepared.
-        self.in_doubt = False
+        # How many statements were refused: the tables may not be those that were prepared.
+        self.refused = 0
 
     def find_file(self) -> tuple[int, int] | None:
         """Which file SQLite's is now; None if there is none.
@@ -253,7 +253,7 @@ class TransactionRunner:
                 if error.connection_invalidated:
                     self.rest()  # the others won't be any better
                 if is_refused(error):
-                    self.in_doubt = True
+                    self.refused += 1
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
                 again = is_worth_retrying(error) or self._is_crowded_out(error)

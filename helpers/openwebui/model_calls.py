@@ -74,7 +74,7 @@ def watched_call(
         if is_failure(answer):
             reply.call_failed()
         elif isinstance(answer, StreamingResponse):
-            if hasattr(reply.keeper, "keep_up"):  # not a reply of 0.1.0
+            if hasattr(getattr(reply, "keeper", None), "keep_up"):  # not a reply of 0.1.0
                 answer.body_iterator = bounded_stream(reply, answer.body_iterator)
         else:
             reply.call_answered(answer_content(answer))
