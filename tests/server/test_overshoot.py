@@ -29,7 +29,7 @@ pytest_plugins = ["tests.support.databases"]
 
 # As fast as models write, and slow enough for servers, provider and clients on two cores: what is
 # under way when a stream is closed counts, a chunk of 18 tokens each.
-PACE_OF_MANY_SECONDS = 0.4
+PACE_OF_MANY_SECONDS = 0.6
 # Two workers may have no more connections than PostgreSQL has: 100.
 POOL = {"DATABASE_POOL_SIZE": "20", "DATABASE_POOL_MAX_OVERFLOW": "20"}
 
