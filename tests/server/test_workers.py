@@ -39,7 +39,7 @@ def test_a_workers_first_request_is_refused_with_429(
     assert user.chat("one").status == 200
     own.usage_limits.settled(1, user_id=user.id)
     own.server.restart()
-    body = {"model": "fake-llm", "messages": [{"role": "user", "content": "first"}]}
+    body = {"model": "fake-llm", "messages": [{"role": "user", "content": "a fresh worker's"}]}
     for text in ("first", "second"):
         answer = user.http.post("/api/chat/completions", json=body)
         assert answer.status_code == 429, text
@@ -47,4 +47,4 @@ def test_a_workers_first_request_is_refused_with_429(
         assert answer.json()["error"]["type"] == "rate_limit_exceeded"
     # What is no refusal keeps Open WebUI's own answer.
     assert user.chat("x", model="no-such-model").status in (400, 404)
-    assert provider.call_log.calls(contains="first", tasks=True) == []
+    assert provider.call_log.calls(contains="a fresh worker's", tasks=True) == []
