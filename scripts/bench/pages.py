@@ -208,16 +208,15 @@ def measure_pages(quick: bool, server_url: str) -> Section:
                 found = measure_in_process(url, quick)
         section.rows += [{"database": kind, **row} for row in found]
         simulation = [row for row in found if "simulate" in row["question"]]
-        # Everything at once is for exports; what the pages ask for is the last days.
-        others = [row for row in found if row not in simulation and "a year" not in row["question"]]
-        slowest = max(others, key=lambda row: row["quietest"])
-        section.judge(f"{kind}, {slowest['question']}", slowest["quietest"], GOAL_MS, "ms")
+        others = [row for row in found if row not in simulation]
+        slowest = max(others, key=lambda row: row["ms"])
+        section.judge(f"{kind}, {slowest['question']}", slowest["ms"], GOAL_MS, "ms")
         seconds = simulation[0]["ms"] / 1_000
         section.judge(f"{kind}, a simulation", seconds, GOAL_SIMULATION_SECONDS, "s")
         pause = max(row["longest pause"] for row in found)
         section.judge(f"{kind}, the longest pause of a chat", pause, GOAL_PAUSE_MS, "ms")
     section.notes.append(
-        "Medians of 5 answers as JSON text; the quietest of them is judged. The simulation once."
+        "Medians of 5 answers as JSON text, which are judged, and the quietest. The simulation once."
     )
     if quick:
         section.notes.append("Quick: 500 users and 100,000 records.")

@@ -29,10 +29,7 @@ pytest_plugins = ["tests.support.databases"]
 
 # As fast as models write, and slow enough for servers, provider and clients on two cores: what is
 # under way when a stream is closed counts, a chunk of 18 tokens each.
-PACE_OF_MANY_SECONDS = 0.6
-# 2 % over is the goal, and what was measured is 101.4 to 101.9 %: the ledger itself ends at 100 %,
-# the rest is the estimate's error on this text. What is tested leaves room for a busy machine.
-MOST_USED = 1.025
+PACE_OF_MANY_SECONDS = 0.4
 # Two workers may have no more connections than PostgreSQL has: 100.
 POOL = {"DATABASE_POOL_SIZE": "20", "DATABASE_POOL_MAX_OVERFLOW": "20"}
 
@@ -109,7 +106,7 @@ def test_hundred_streams_stop_at_the_limit(host: Host) -> None:
     script_lengths(host.provider)
     used = sent_tokens(host.provider, marker)
     print(f"stop: {used / limit:.1%} of the limit")
-    assert 0.9 * limit <= used <= MOST_USED * limit
+    assert 0.9 * limit <= used <= 1.02 * limit
     assert_near(host, user, used)
     ended = [reply for reply in replies if reply.status == 200]
     assert len(ended) > 50
@@ -130,7 +127,7 @@ def test_burst_on_the_page_stops_at_the_limit(host: Host) -> None:
             page.wait(turn, timeout=120)
         used = sent_tokens(host.provider, marker)
         print(f"stop, page: {used / limit:.1%} of the limit")
-        assert 0.9 * limit <= used <= MOST_USED * limit
+        assert 0.9 * limit <= used <= 1.02 * limit
         assert_near(host, user, used)
         written = [turn for turn in turns if turn.reply.error is None]
         for turn in written:
