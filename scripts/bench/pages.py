@@ -216,7 +216,7 @@ def measure_pages(quick: bool, server_url: str) -> Section:
         pause = max(row["longest pause"] for row in found)
         section.judge(f"{kind}, the longest pause of a chat", pause, GOAL_PAUSE_MS, "ms")
     section.notes.append(
-        "Medians of 5 answers as JSON text, which are judged, and the quietest. The simulation once."
+        "Medians of 5 answers as JSON text, and the quietest. The simulation once."
     )
     if quick:
         section.notes.append("Quick: 500 users and 100,000 records.")
