@@ -15263,7 +15263,10 @@ class Filter:
         metadata = {} if __metadata__ is None else __metadata__
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
-        keep_status(__request__)
+        try:
+            keep_status(__request__)
+        except Exception:
+            log.exception("Usage limits: a refusal may leave as Open WebUI likes")
         # A program would get an error for an answer, so its message goes to the model.
         on_page = emitter is not None and request_source(metadata) in ("page", "temporary")
         if emitter is not None and on_page and asks_for_usage(body):
