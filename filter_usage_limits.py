@@ -13,79 +13,79 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15220  filter                       Open WebUI's hooks, and nothing but hooks.
-# 14937  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1515  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1774  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6013  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4586  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11093  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2792  metering.usage               What one reply is charged for, added up from its stream …
-#  3099  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15243  filter                       Open WebUI's hooks, and nothing but hooks.
+# 14960  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1516  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1775  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6031  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4588  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11111  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2794  metering.usage               What one reply is charged for, added up from its stream …
+#  3101  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
-#   171  errors                       The exceptions, each carrying its data.
-#   220  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   225  texts                        Texts from outside: what a client, a browser or a provider …
-#   245  limits.periods               The calendar and rolling periods, the window each gives at …
-#   535  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   674  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   696  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1028  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1108  limits.policies_text         TOML to policies, and what an error says about it.
-#  1933  metering.pieces              What a text costs at least, by the first steps of the …
-#  2091  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2316  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2573  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3207  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3291  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3575  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3784  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4224  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4878  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5021  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5289  ledger.reports               What records add up to by user, model, day, group and …
-#  5586  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5696  ledger.grants                What administrators add to limits, reset and take back; …
-#  5878  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  5971  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6500  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6684  openwebui.languages.en       18 languages.
-#  7328  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7373  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8273  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8755  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8836  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  8929  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9039  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9426  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9485  openwebui.replies            One reply from its admission to its end.
-#  9877  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10113  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10428  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10571  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10690  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10775  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10833  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10915  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11563  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11601  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11706  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11888  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 11991  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12332  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12524  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12604  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12749  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12847  openwebui.simulation         What is on record, replayed against a policies text.
-# 13152  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13473  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13668  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13735  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13862  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14146  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14400  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14567  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14723  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   172  errors                       The exceptions, each carrying its data.
+#   221  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   226  texts                        Texts from outside: what a client, a browser or a provider …
+#   246  limits.periods               The calendar and rolling periods, the window each gives at …
+#   536  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   675  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   697  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1029  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1109  limits.policies_text         TOML to policies, and what an error says about it.
+#  1935  metering.pieces              What a text costs at least, by the first steps of the …
+#  2093  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2318  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2575  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3209  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3293  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3577  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3786  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4226  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4876  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5019  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5288  ledger.reports               What records add up to by user, model, day, group and …
+#  5598  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5714  ledger.grants                What administrators add to limits, reset and take back; …
+#  5896  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  5989  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6518  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6702  openwebui.languages.en       18 languages.
+#  7346  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7391  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8291  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8773  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8854  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  8947  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9057  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9444  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9503  openwebui.replies            One reply from its admission to its end.
+#  9895  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10131  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10446  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10589  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10708  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10793  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10851  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10933  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11581  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11619  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11723  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11905  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12008  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12355  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12547  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12627  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12772  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12870  openwebui.simulation         What is on record, replayed against a policies text.
+# 13175  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13496  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13691  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13758  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13885  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14169  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14423  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14590  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14746  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO, StringIO
 from itertools import islice, pairwise
-from operator import itemgetter
+from json.encoder import encode_basestring
+from operator import add, itemgetter
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
@@ -150,11 +151,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy import (
     URL, BigInteger, BindParameter, Boolean, Column, ColumnElement, CompoundSelect, Connection,
-    Engine, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, bindparam, case, cast,
-    create_engine, event, func, literal, literal_column, make_url, null, or_, select, true,
+    Engine, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, any_, bindparam, case,
+    cast, create_engine, event, func, literal, literal_column, make_url, null, or_, select, true,
     type_coerce, union_all
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
@@ -239,8 +240,8 @@ def clean_text(value: object, longest: int) -> str:
     """
     if not isinstance(value, str):
         return ""
-    # Cut first: the rest may be megabytes.
-    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
+    cut = value[:longest]  # first: the rest may be megabytes
+    return cut if cut.isprintable() else UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", cut)
 
 # =================================== helpers/limits/periods.py ====================================
 # Periods: the calendar and rolling periods, the window each gives at an instant, time zones.
@@ -1864,7 +1865,8 @@ class LimitState:
     @property
     def percent(self) -> int:
         """The part that is taken, in whole percent, rounded down; 100 for a limit of 0."""
-        return 100 if self.amount == 0 else self.taken * 100 // self.amount
+        amount = self.amount
+        return 100 if amount == 0 else self.taken * 100 // amount
 
     @property
     def is_only_held(self) -> bool:
@@ -4801,14 +4803,14 @@ def with_resets(
     it was written into `known`.
     """
     known = {} if known is None else known
-    reached: dict[ResetKey, LimitState] = {}
+    reached: list[tuple[int, ResetKey]] = []
     asked: dict[tuple[str, int], dict[ResetKey, LimitState]] = {}
-    for state in states:
+    for place, state in enumerate(states):
         applied = state.applied
         if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
             continue
         key: ResetKey = (counter_id(applied), applied.limit.measure, state.amount)
-        reached[key] = state
+        reached.append((place, key))
         excess, opens = known.get(key, (0, None))
         if excess != excess_of(state) or (opens is not None and opens <= at):
             window = (read_scope(applied), counted_window(applied, at)[0])
@@ -4820,18 +4822,14 @@ def with_resets(
         period = at - start + 1
         for key, state in some.items():
             known[key] = excess_of(state), left[key] + period if key in left else None
-    instants = {
-        state.applied: datetime.fromtimestamp(opens, UTC)
-        for key, state in reached.items()
-        if (opens := known.get(key, (0, None))[1]) is not None
-    }
-    return tuple(
-        # A clock that was ahead may have seen it open later than it can.
-        replace(state, reset_at=min(state.reset_at, instants[state.applied]))
-        if state.applied in instants
-        else state
-        for state in states
-    )
+    result = list(states)
+    for place, key in reached:
+        opens = known.get(key, (0, None))[1]
+        if opens is not None:
+            # A clock that was ahead may have seen it open later than it can.
+            reset_at = min(result[place].reset_at, datetime.fromtimestamp(opens, UTC))
+            result[place] = replace(result[place], reset_at=reset_at)
+    return tuple(result)
 
 def excess_of(state: LimitState) -> int:
     """How much has to leave a limit's window before it admits requests."""
@@ -5021,8 +5019,6 @@ def correct_record(
 # ================================= helpers/ledger/many_limits.py ==================================
 # Many limits at once: where they stand at one moment of the ledger, read only.
 
-ROWS_PER_QUERY = 500
-
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
 # By user and window, what was used of each model (by its joined names) and from each source.
@@ -5044,18 +5040,18 @@ def grant_key(applied: AppliedLimit) -> GrantKey:
     limit = applied.limit
     return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
-def in_parts(items: Collection[str]) -> Iterator[list[str]]:
-    """Values for INs of a bounded length, in order."""
-    ordered = sorted(items)
-    for start in range(0, len(ordered), ROWS_PER_QUERY):
-        yield ordered[start : start + ROWS_PER_QUERY]
+# What many rows are looked up by is one parameter, a list: with one for each, statements would
+# take longer to write than to run. The statements are built once, as that takes a while, too.
 
-def read_counters(
-    connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, tuple[int, ...]]:
-    """The counters of these scopes whose windows are open, by id: start, end and sums."""
+@lru_cache
+def open_counters(sqlite: bool) -> Select[Any]:
+    """The counters of a list of scopes whose windows are open."""
     columns = counters_table.c
-    query = select(
+    among: ColumnElement[bool] = columns.scope == any_(bindparam("scopes", type_=ARRAY(Text())))
+    if sqlite:
+        listed = func.json_each(bindparam("scopes", type_=Text())).table_valued("value")
+        among = columns.scope.in_(select(listed.c.value))
+    return select(
         columns.id,
         columns.window_start,
         columns.window_end,
@@ -5063,14 +5059,16 @@ def read_counters(
         columns.input_tokens,
         columns.output_tokens,
         columns.cost_micros,
-    )
-    return {
-        key: (start, end, requests, input_tokens, output_tokens, cost)
-        for some in in_parts(scopes)
-        for key, start, end, requests, input_tokens, output_tokens, cost in connection.execute(
-            query.where(columns.scope.in_(some), columns.window_end > at)
-        ).all()
-    }
+    ).where(among, columns.window_end > bindparam("at"))
+
+def read_counters(
+    connection: Connection, scopes: Collection[str], at: int
+) -> dict[str, tuple[int, ...]]:
+    """The counters of these scopes whose windows are open, by id: start, end and sums."""
+    sqlite, listed = connection.dialect.name == "sqlite", sorted(scopes)
+    values = {"scopes": json.dumps(listed) if sqlite else listed, "at": at}
+    found = connection.execute(open_counters(sqlite), values).all()
+    return {key: tuple(numbers) for key, *numbers in found}
 
 def read_granted(
     connection: Connection, at: int, scope: str | None = None
@@ -5111,6 +5109,8 @@ class CountedSpan:
         start: The first second that counts.
         end: The one after the last.
         rolling: The length of a rolling window in seconds; 0 for another.
+        reset_at: When all that counts has left the window.
+        adds_up: Whether something does; not in a limit about one moment.
     """
 
     id_start: str
@@ -5118,6 +5118,8 @@ class CountedSpan:
     start: int
     end: int
     rolling: int
+    reset_at: datetime
+    adds_up: bool
 
     @classmethod
     def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
@@ -5126,16 +5128,17 @@ class CountedSpan:
         id_start = f"via {source} " if source else ""
         id_end = counter_id(applied).removeprefix(id_start + applied.scope)
         seconds = 0 if rolling is None else int(rolling.total_seconds())
-        return cls(id_start, id_end, *counted_window(applied, at), seconds)
+        adds_up, reset_at = not applied.limit.is_moment, latest_reset(applied, at)
+        return cls(id_start, id_end, *counted_window(applied, at), seconds, reset_at, adds_up)
 
     def missing(self, counter: Sequence[int] | None, at: int) -> tuple[int, int, int]:
         """Which records to add to a counter (1) or to take from it (-1): from when, until when.
 
         With 1 nothing that the counter has is of use; 0: it is up to date.
         """
-        if counter is None:
+        if counter is None and self.adds_up:
             return 1, self.start, self.end
-        if not self.rolling:
+        if counter is None or not self.rolling:
             return 0, 0, 0
         moved = self.start - counter[0]
         outlived = counter[1] < at + CLOCK_TOLERANCE_SECONDS // 2
@@ -5145,10 +5148,7 @@ class CountedSpan:
 
 @lru_cache
 def window_sums(sqlite: bool) -> Select[Any]:
-    """What users have used in the windows of a JSON list; built once, as that takes a while.
-
-    As one parameter: a list of values would take much longer to compile than to look up.
-    """
+    """What users have used in the windows of a list as JSON."""
     windows: Any
     text = bindparam("windows", type_=Text)
     if sqlite:
@@ -5185,7 +5185,7 @@ def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int
     found: WindowSums = defaultdict(list)
     if wanted:
         query = window_sums(connection.dialect.name == "sqlite")
-        rows = connection.execute(query, {"windows": json.dumps(sorted(wanted))})
+        rows = connection.execute(query, {"windows": json.dumps(sorted(wanted))}).all()
         for user, first, end, model_names, asked_from, *sums in rows:
             found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
@@ -5222,19 +5222,17 @@ class LimitReader:
         for applied in limits:
             span = self._span(applied)
             counter = counters.get(f"{span.id_start}{applied.scope}{span.id_end}")
-            missing = (0, 0, 0)
-            if not applied.limit.is_moment:
-                missing = span.missing(counter, self._second)
+            missing = span.missing(counter, self._second)
             if missing[0] and not applied.is_pool:
                 windows.add((applied.scope.removeprefix("user:"), *missing[1:]))
-            needs.append((counter, missing))
+            needs.append((span, counter, missing))
         sums, states = sums_of_users(self._connection, windows), []
-        for applied, (counter, (sign, start, end)) in zip(limits, needs, strict=True):
+        for applied, (span, counter, (sign, start, end)) in zip(limits, needs, strict=True):
             used = NOTHING if counter is None or sign > 0 else Amounts(*counter[2:])
             if sign:
                 more = self._sum(applied, start, end, sums)
                 used = used + more if sign > 0 else used - more
-            states.append(self._state(applied, used, granted, running))
+            states.append(self._state(applied, used, span.reset_at, granted, running))
         if len(self._resets) >= MOST_LOOK_UPS:
             return states
         return list(with_resets(self._connection, states, self._second, self._resets))
@@ -5265,18 +5263,19 @@ class LimitReader:
         self,
         applied: AppliedLimit,
         used: Amounts,
+        reset_at: datetime,
         granted: Mapping[GrantKey, int],
         running: Mapping[str, Sequence[RunningReply]],
     ) -> LimitState:
         limit, reserved = applied.limit, NOTHING
-        for reply in () if limit.is_per_request else running.get(applied.scope, ()):
-            if reply.counts_for(applied, self._second):
+        for reply in running.get(applied.scope, ()):
+            if not limit.is_per_request and reply.counts_for(applied, self._second):
                 reserved += reply.reserved
         return LimitState(
             applied,
             used.of(limit.measure),
             reserved.of(limit.measure),
-            latest_reset(applied, self._second),
+            reset_at,
             granted.get(grant_key(applied), 0) if granted else 0,
         )
 
@@ -5364,6 +5363,9 @@ INSTANT_ALLOWED = (
 RECORDS_AT_ONCE = 500
 
 RowKey = tuple[Any, ...]
+# What `Sums` takes. Plain tuples of numbers, thousands of which Python's collector soon leaves
+# alone: it holds every thread while it goes through objects of any other kind.
+Numbers = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Sums:
@@ -5461,8 +5463,8 @@ def sum_records(
     selection: Selection,
     wanted: Sequence[str],
     most: int | None = None,
-) -> dict[RowKey, Sums]:
-    """What records add up to, by the values of some dimensions.
+) -> dict[RowKey, Numbers]:
+    """What records add up to, by the values of some dimensions, as `Sums` takes it.
 
     Sums come from the database; only groups, of which a record names several, are told apart
     here. A record of a user in several groups counts in each of them, one in none under None.
@@ -5489,10 +5491,15 @@ def sum_records(
         columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
     grouped = [columns[name] for name in wanted]
     query = select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped)
-    sums: dict[RowKey, Sums] = {}
-    for row in read_rows(connection, query):
+    sums: dict[RowKey, Numbers] = {}
+    # PostgreSQL doesn't know how few days there are, and would sort all records for a limit.
+    if most is not None and group_at is None and day_at is None:
+        rows = read_few_rows(connection, query.limit(most + 1))
+    else:
+        rows = read_rows(connection, query)
+    for row in rows:
         key = list(row[: len(wanted)])
-        part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
+        part = tuple(int(value or 0) for value in row[len(wanted) :])
         if day_at is not None:
             key[day_at] = day_of_number(key[day_at]).isoformat()
         groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
@@ -5500,7 +5507,7 @@ def sum_records(
             if group_at is not None:
                 key[group_at] = group
             known = sums.get(whole_key := tuple(key))
-            sums[whole_key] = part if known is None else known + part
+            sums[whole_key] = part if known is None else tuple(map(add, known, part))
         if most is not None and len(sums) > most:
             break
     return sums
@@ -5511,6 +5518,11 @@ def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
     with connection.execute(query, execution_options=options) as found:
         for some in found.partitions():
             yield from some
+
+def read_few_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
+    """The same where all of them are few: PostgreSQL's workers share the work of such a query."""
+    for some in connection.execute(query).partitions(RECORDS_AT_ONCE):
+        yield from some
 
 def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
     """What records add up to by model: its id and its joined names."""
@@ -5595,7 +5607,6 @@ SUM_COLUMNS = (
     "cost_usd",
     "estimated_requests",
 )
-ENCODER = json.JSONEncoder(ensure_ascii=False)
 # What a spreadsheet takes for the beginning of a formula.
 FORMULA_SIGNS = ("=", "+", "-", "@")
 
@@ -5608,13 +5619,19 @@ class UsageRow:
 
 def named_rows(
     wanted: Sequence[str],
-    sums: Mapping[RowKey, Sums],
+    sums: Mapping[RowKey, Numbers],
     emails: Mapping[str, str],
     group_names: Mapping[str, str],
-) -> list[UsageRow]:
+) -> Iterator[UsageRow]:
     """Rows with the names of the ids in the keys; days in order, then the largest use first."""
-    rows = []
-    for key, part in sums.items():
+    day_at = wanted.index("day") if "day" in wanted else None
+
+    def order(item: tuple[RowKey, Numbers]) -> tuple[Any, ...]:
+        key, (_, input_tokens, output_tokens, *_) = item
+        day = "" if day_at is None else key[day_at]
+        return day, -input_tokens - output_tokens, *(value or "" for value in key)
+
+    for key, numbers in sorted(sums.items(), key=order):
         keys: dict[str, str | None] = {}
         for name, value in zip(wanted, key, strict=True):
             keys[DIMENSIONS[name][0]] = value
@@ -5622,15 +5639,7 @@ def named_rows(
                 keys["user_email"] = emails.get(value or "", "")
             if name == "group":
                 keys["group_name"] = group_names.get(value or "")
-        rows.append(UsageRow(keys, part))
-    rows.sort(
-        key=lambda row: (
-            row.keys.get("day") or "",
-            -row.sums.total_tokens,
-            *(value or "" for value in row.keys.values()),
-        )
-    )
-    return rows
+        yield UsageRow(keys, Sums(*numbers))
 
 def printable(text: str) -> str:
     """A text without control characters: models' ids come from outside.
@@ -5676,9 +5685,18 @@ def sums_row(sums: Sums) -> dict[str, int | float]:
         "estimated_requests": sums.estimated_requests,
     }
 
+def json_line(row: UsageRow) -> str:
+    """A row as a JSON object; an encoder would take a while to be made for each of thousands."""
+    texts = [
+        f'"{name}": {"null" if value is None else encode_basestring(value)}'
+        for name, value in row.keys.items()
+    ]
+    texts += [f'"{name}": {value}' for name, value in sums_row(row.sums).items()]
+    return f"{{{', '.join(texts)}}}"
+
 def as_json(rows: Iterable[UsageRow]) -> str:
     """A list of objects, one on each line; money as a number."""
-    lines = [ENCODER.encode({**row.keys, **sums_row(row.sums)}) for row in rows]
+    lines = [json_line(row) for row in rows]
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
 
 def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
@@ -11668,16 +11686,15 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
     }
     if user is not None:
         members = members.where(member.user_id.in_(list(found)))
-    above = {key: with_outer_groups(key, groups) for key in groups}
+    above = {key: tuple(groups[one][0] for one in with_outer_groups(key, groups)) for key in groups}
     inside: dict[tuple[GroupRef, ...], tuple[GroupRef, ...]] = {}  # each set of groups once
     memberships: dict[str, tuple[GroupRef, ...]] = {}
     for some in connection.execute(members.order_by(member.group_id)).partitions(PEOPLE_AT_ONCE):
         for group_id, user_id in some:
             if group_id in groups:
-                own = memberships.get(user_id, ())
-                more = (groups[key][0] for key in above[group_id])
-                all_of = tuple(dict.fromkeys((*own, *more)))
-                memberships[user_id] = inside.setdefault(all_of, all_of)
+                own, more = memberships.get(user_id), above[group_id]
+                all_of = tuple(dict.fromkeys((*own, *more))) if own else more
+                memberships[user_id] = inside.setdefault(all_of, all_of) if own else more
     return Directory(found, memberships, {key: ref for key, (ref, _) in groups.items()})
 
 def read_names(connection: Connection, with_users: bool) -> tuple[dict[str, str], dict[str, str]]:
@@ -12098,7 +12115,10 @@ class PageData:
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
+                "days": [
+                    {"day": day, **sums_row(Sums(*numbers))}
+                    for (day,), numbers in sorted(days.items())
+                ],
                 "replies": [self._reply(row) for row in replies],
                 "replies_left_out": max(0, requests - len(replies)),
                 "grants": grant_rows(grants, self.now),
@@ -12148,17 +12168,17 @@ class PageData:
                 states = iter(reader.read([applied for limits in own for applied in limits]))
                 for (subject, match), limits in zip(some, own, strict=True):
                     mine = [(state, state.percent) for state in islice(states, len(limits))]
-                    # A pool is nobody's own: it has a row of its own.
-                    alarmed = any(self.is_near(*one) for one in mine)
-                    if near and not alarmed:
-                        continue
-                    name = directory.people[subject.user_id][2]
-                    row = head_row(subject, name, match.policy, match.exempt)
                     adding = [
                         (percent, state.applied.limit)
                         for state, percent in mine
                         if not state.applied.limit.is_moment
                     ]
+                    # A pool is nobody's own: it has a row of its own.
+                    alarmed = any(percent >= self.warned_at(limit) for percent, limit in adding)
+                    if near and not alarmed:
+                        continue
+                    name = directory.people[subject.user_id][2]
+                    row = head_row(subject, name, match.policy, match.exempt)
                     percent, nearest = max(adding, key=itemgetter(0), default=(0, None))
                     row["near"], row["percent"] = alarmed, percent
                     row["nearest"] = str(nearest) if alarmed else None
@@ -12173,11 +12193,14 @@ class PageData:
 
         return [made for *_, made in sorted(self.read(read))]
 
-    def is_near(self, state: LimitState, percent: int) -> bool:
+    def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
         limit = state.applied.limit
-        warned_at = limit.warn_percents[:1] or (self.valves.soft_limit_percent,)
-        return not limit.is_moment and percent >= min(*warned_at, 100)
+        return not limit.is_moment and state.percent >= self.warned_at(limit)
+
+    def warned_at(self, limit: Limit) -> int:
+        """The part of a limit, in percent, from which on it is near."""
+        return min(*(limit.warn_percents[:1] or (self.valves.soft_limit_percent,)), 100)
 
     def pool_limits(self) -> list[tuple[Pool, list[AppliedLimit]]]:
         """All pools, each with its limits for each group that it is of."""
@@ -12212,12 +12235,12 @@ class PageData:
                     "group": pool.group,
                     "limits": self.write_limits(mine),
                     "grants": grant_rows(of_pool, self.now),
-                    "near": any(self.is_near(state, state.percent) for state in mine),
+                    "near": any(self.is_near(state) for state in mine),
                 }
             )
         return rows
 
-    def report(self, wanted: Sequence[str], selection: Selection) -> list[UsageRow]:
+    def report(self, wanted: Sequence[str], selection: Selection) -> Iterator[UsageRow]:
         """What all records in a selection add up to.
 
         Raises:
@@ -12227,7 +12250,7 @@ class PageData:
         if {"user", "group"} & set(wanted):
             emails, groups = self.read_host(partial(read_names, with_users="user" in wanted))
 
-        def read(connection: Connection) -> list[UsageRow]:
+        def read(connection: Connection) -> Iterator[UsageRow]:
             sums = sum_records(connection, selection, wanted, MOST_LISTED_ROWS)
             if len(sums) > MOST_LISTED_ROWS:
                 raise PageError(
@@ -12241,7 +12264,7 @@ class PageData:
                 return named_rows(wanted, sums, emails | recorded_emails(connection, gone), groups)
             return named_rows(wanted, sums, emails, groups)
 
-        rows: list[UsageRow] = self.read(read)
+        rows: Iterator[UsageRow] = self.read(read)
         return rows
 
     def overview(self) -> Json:
@@ -12253,7 +12276,7 @@ class PageData:
             day = sum_records(connection, self._selection(today), ())
             total = sum(models.values(), Sums())
             return {
-                "today": sums_row(day.get((), Sums())),
+                "today": sums_row(Sums(*day.get((), ()))),
                 "month": sums_row(total),
                 "models": self._models(models),
             }

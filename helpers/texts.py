@@ -19,5 +19,5 @@ def clean_text(value: object, longest: int) -> str:
     """
     if not isinstance(value, str):
         return ""
-    # Cut first: the rest may be megabytes.
-    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
+    cut = value[:longest]  # first: the rest may be megabytes
+    return cut if cut.isprintable() else UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", cut)

@@ -263,14 +263,14 @@ def with_resets(
     it was written into `known`.
     """
     known = {} if known is None else known
-    reached: dict[ResetKey, LimitState] = {}
+    reached: list[tuple[int, ResetKey]] = []
     asked: dict[tuple[str, int], dict[ResetKey, LimitState]] = {}
-    for state in states:
+    for place, state in enumerate(states):
         applied = state.applied
         if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
             continue
         key: ResetKey = (counter_id(applied), applied.limit.measure, state.amount)
-        reached[key] = state
+        reached.append((place, key))
         excess, opens = known.get(key, (0, None))
         if excess != excess_of(state) or (opens is not None and opens <= at):
             window = (read_scope(applied), counted_window(applied, at)[0])
@@ -282,18 +282,14 @@ def with_resets(
         period = at - start + 1
         for key, state in some.items():
             known[key] = excess_of(state), left[key] + period if key in left else None
-    instants = {
-        state.applied: datetime.fromtimestamp(opens, UTC)
-        for key, state in reached.items()
-        if (opens := known.get(key, (0, None))[1]) is not None
-    }
-    return tuple(
-        # A clock that was ahead may have seen it open later than it can.
-        replace(state, reset_at=min(state.reset_at, instants[state.applied]))
-        if state.applied in instants
-        else state
-        for state in states
-    )
+    result = list(states)
+    for place, key in reached:
+        opens = known.get(key, (0, None))[1]
+        if opens is not None:
+            # A clock that was ahead may have seen it open later than it can.
+            reset_at = min(result[place].reset_at, datetime.fromtimestamp(opens, UTC))
+            result[place] = replace(result[place], reset_at=reset_at)
+    return tuple(result)
 
 
 def excess_of(state: LimitState) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -13,17 +13,19 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Select,
     Text,
     and_,
+    any_,
     bindparam,
     cast,
     func,
     literal_column,
     select,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from helpers.ledger.counters import (
     CLOCK_TOLERANCE_SECONDS,
@@ -47,8 +49,6 @@ from helpers.ledger.limit_states import (
 from helpers.ledger.tables import counters_table, grants_table, records_table
 from helpers.limits.decisions import NOTHING, Amounts, LimitState
 from helpers.limits.policy import EVERYONE, AppliedLimit
-
-ROWS_PER_QUERY = 500
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
@@ -74,19 +74,19 @@ def grant_key(applied: AppliedLimit) -> GrantKey:
     return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
-def in_parts(items: Collection[str]) -> Iterator[list[str]]:
-    """Values for INs of a bounded length, in order."""
-    ordered = sorted(items)
-    for start in range(0, len(ordered), ROWS_PER_QUERY):
-        yield ordered[start : start + ROWS_PER_QUERY]
+# What many rows are looked up by is one parameter, a list: with one for each, statements would
+# take longer to write than to run. The statements are built once, as that takes a while, too.
 
 
-def read_counters(
-    connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, tuple[int, ...]]:
-    """The counters of these scopes whose windows are open, by id: start, end and sums."""
+@lru_cache
+def open_counters(sqlite: bool) -> Select[Any]:
+    """The counters of a list of scopes whose windows are open."""
     columns = counters_table.c
-    query = select(
+    among: ColumnElement[bool] = columns.scope == any_(bindparam("scopes", type_=ARRAY(Text())))
+    if sqlite:
+        listed = func.json_each(bindparam("scopes", type_=Text())).table_valued("value")
+        among = columns.scope.in_(select(listed.c.value))
+    return select(
         columns.id,
         columns.window_start,
         columns.window_end,
@@ -94,14 +94,17 @@ def read_counters(
         columns.input_tokens,
         columns.output_tokens,
         columns.cost_micros,
-    )
-    return {
-        key: (start, end, requests, input_tokens, output_tokens, cost)
-        for some in in_parts(scopes)
-        for key, start, end, requests, input_tokens, output_tokens, cost in connection.execute(
-            query.where(columns.scope.in_(some), columns.window_end > at)
-        ).all()
-    }
+    ).where(among, columns.window_end > bindparam("at"))
+
+
+def read_counters(
+    connection: Connection, scopes: Collection[str], at: int
+) -> dict[str, tuple[int, ...]]:
+    """The counters of these scopes whose windows are open, by id: start, end and sums."""
+    sqlite, listed = connection.dialect.name == "sqlite", sorted(scopes)
+    values = {"scopes": json.dumps(listed) if sqlite else listed, "at": at}
+    found = connection.execute(open_counters(sqlite), values).all()
+    return {key: tuple(numbers) for key, *numbers in found}
 
 
 def read_granted(
@@ -145,6 +148,8 @@ class CountedSpan:
         start: The first second that counts.
         end: The one after the last.
         rolling: The length of a rolling window in seconds; 0 for another.
+        reset_at: When all that counts has left the window.
+        adds_up: Whether something does; not in a limit about one moment.
     """
 
     id_start: str
@@ -152,6 +157,8 @@ class CountedSpan:
     start: int
     end: int
     rolling: int
+    reset_at: datetime
+    adds_up: bool
 
     @classmethod
     def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
@@ -160,16 +167,17 @@ class CountedSpan:
         id_start = f"via {source} " if source else ""
         id_end = counter_id(applied).removeprefix(id_start + applied.scope)
         seconds = 0 if rolling is None else int(rolling.total_seconds())
-        return cls(id_start, id_end, *counted_window(applied, at), seconds)
+        adds_up, reset_at = not applied.limit.is_moment, latest_reset(applied, at)
+        return cls(id_start, id_end, *counted_window(applied, at), seconds, reset_at, adds_up)
 
     def missing(self, counter: Sequence[int] | None, at: int) -> tuple[int, int, int]:
         """Which records to add to a counter (1) or to take from it (-1): from when, until when.
 
         With 1 nothing that the counter has is of use; 0: it is up to date.
         """
-        if counter is None:
+        if counter is None and self.adds_up:
             return 1, self.start, self.end
-        if not self.rolling:
+        if counter is None or not self.rolling:
             return 0, 0, 0
         moved = self.start - counter[0]
         outlived = counter[1] < at + CLOCK_TOLERANCE_SECONDS // 2
@@ -180,10 +188,7 @@ class CountedSpan:
 
 @lru_cache
 def window_sums(sqlite: bool) -> Select[Any]:
-    """What users have used in the windows of a JSON list; built once, as that takes a while.
-
-    As one parameter: a list of values would take much longer to compile than to look up.
-    """
+    """What users have used in the windows of a list as JSON."""
     windows: Any
     text = bindparam("windows", type_=Text)
     if sqlite:
@@ -221,7 +226,7 @@ def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int
     found: WindowSums = defaultdict(list)
     if wanted:
         query = window_sums(connection.dialect.name == "sqlite")
-        rows = connection.execute(query, {"windows": json.dumps(sorted(wanted))})
+        rows = connection.execute(query, {"windows": json.dumps(sorted(wanted))}).all()
         for user, first, end, model_names, asked_from, *sums in rows:
             found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
@@ -259,19 +264,17 @@ class LimitReader:
         for applied in limits:
             span = self._span(applied)
             counter = counters.get(f"{span.id_start}{applied.scope}{span.id_end}")
-            missing = (0, 0, 0)
-            if not applied.limit.is_moment:
-                missing = span.missing(counter, self._second)
+            missing = span.missing(counter, self._second)
             if missing[0] and not applied.is_pool:
                 windows.add((applied.scope.removeprefix("user:"), *missing[1:]))
-            needs.append((counter, missing))
+            needs.append((span, counter, missing))
         sums, states = sums_of_users(self._connection, windows), []
-        for applied, (counter, (sign, start, end)) in zip(limits, needs, strict=True):
+        for applied, (span, counter, (sign, start, end)) in zip(limits, needs, strict=True):
             used = NOTHING if counter is None or sign > 0 else Amounts(*counter[2:])
             if sign:
                 more = self._sum(applied, start, end, sums)
                 used = used + more if sign > 0 else used - more
-            states.append(self._state(applied, used, granted, running))
+            states.append(self._state(applied, used, span.reset_at, granted, running))
         if len(self._resets) >= MOST_LOOK_UPS:
             return states
         return list(with_resets(self._connection, states, self._second, self._resets))
@@ -302,18 +305,19 @@ class LimitReader:
         self,
         applied: AppliedLimit,
         used: Amounts,
+        reset_at: datetime,
         granted: Mapping[GrantKey, int],
         running: Mapping[str, Sequence[RunningReply]],
     ) -> LimitState:
         limit, reserved = applied.limit, NOTHING
-        for reply in () if limit.is_per_request else running.get(applied.scope, ()):
-            if reply.counts_for(applied, self._second):
+        for reply in running.get(applied.scope, ()):
+            if not limit.is_per_request and reply.counts_for(applied, self._second):
                 reserved += reply.reserved
         return LimitState(
             applied,
             used.of(limit.measure),
             reserved.of(limit.measure),
-            latest_reset(applied, self._second),
+            reset_at,
             granted.get(grant_key(applied), 0) if granted else 0,
         )
 

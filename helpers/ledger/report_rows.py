@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from io import StringIO
+from json.encoder import encode_basestring
+from typing import Any
 
-from helpers.ledger.reports import DIMENSIONS, RowKey, Sums
+from helpers.ledger.reports import DIMENSIONS, Numbers, RowKey, Sums
 
 # Public, as are the columns of DIMENSIONS: other programs read them.
 SUM_COLUMNS = (
@@ -21,7 +22,6 @@ SUM_COLUMNS = (
     "cost_usd",
     "estimated_requests",
 )
-ENCODER = json.JSONEncoder(ensure_ascii=False)
 # What a spreadsheet takes for the beginning of a formula.
 FORMULA_SIGNS = ("=", "+", "-", "@")
 
@@ -36,13 +36,19 @@ class UsageRow:
 
 def named_rows(
     wanted: Sequence[str],
-    sums: Mapping[RowKey, Sums],
+    sums: Mapping[RowKey, Numbers],
     emails: Mapping[str, str],
     group_names: Mapping[str, str],
-) -> list[UsageRow]:
+) -> Iterator[UsageRow]:
     """Rows with the names of the ids in the keys; days in order, then the largest use first."""
-    rows = []
-    for key, part in sums.items():
+    day_at = wanted.index("day") if "day" in wanted else None
+
+    def order(item: tuple[RowKey, Numbers]) -> tuple[Any, ...]:
+        key, (_, input_tokens, output_tokens, *_) = item
+        day = "" if day_at is None else key[day_at]
+        return day, -input_tokens - output_tokens, *(value or "" for value in key)
+
+    for key, numbers in sorted(sums.items(), key=order):
         keys: dict[str, str | None] = {}
         for name, value in zip(wanted, key, strict=True):
             keys[DIMENSIONS[name][0]] = value
@@ -50,15 +56,7 @@ def named_rows(
                 keys["user_email"] = emails.get(value or "", "")
             if name == "group":
                 keys["group_name"] = group_names.get(value or "")
-        rows.append(UsageRow(keys, part))
-    rows.sort(
-        key=lambda row: (
-            row.keys.get("day") or "",
-            -row.sums.total_tokens,
-            *(value or "" for value in row.keys.values()),
-        )
-    )
-    return rows
+        yield UsageRow(keys, Sums(*numbers))
 
 
 def printable(text: str) -> str:
@@ -110,9 +108,19 @@ def sums_row(sums: Sums) -> dict[str, int | float]:
     }
 
 
+def json_line(row: UsageRow) -> str:
+    """A row as a JSON object; an encoder would take a while to be made for each of thousands."""
+    texts = [
+        f'"{name}": {"null" if value is None else encode_basestring(value)}'
+        for name, value in row.keys.items()
+    ]
+    texts += [f'"{name}": {value}' for name, value in sums_row(row.sums).items()]
+    return f"{{{', '.join(texts)}}}"
+
+
 def as_json(rows: Iterable[UsageRow]) -> str:
     """A list of objects, one on each line; money as a number."""
-    lines = [ENCODER.encode({**row.keys, **sums_row(row.sums)}) for row in rows]
+    lines = [json_line(row) for row in rows]
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from operator import add
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -117,6 +118,9 @@ INSTANT_ALLOWED = (
 RECORDS_AT_ONCE = 500
 
 RowKey = tuple[Any, ...]
+# What `Sums` takes. Plain tuples of numbers, thousands of which Python's collector soon leaves
+# alone: it holds every thread while it goes through objects of any other kind.
+Numbers = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +224,8 @@ def sum_records(
     selection: Selection,
     wanted: Sequence[str],
     most: int | None = None,
-) -> dict[RowKey, Sums]:
-    """What records add up to, by the values of some dimensions.
+) -> dict[RowKey, Numbers]:
+    """What records add up to, by the values of some dimensions, as `Sums` takes it.
 
     Sums come from the database; only groups, of which a record names several, are told apart
     here. A record of a user in several groups counts in each of them, one in none under None.
@@ -248,10 +252,15 @@ def sum_records(
         columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
     grouped = [columns[name] for name in wanted]
     query = select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped)
-    sums: dict[RowKey, Sums] = {}
-    for row in read_rows(connection, query):
+    sums: dict[RowKey, Numbers] = {}
+    # PostgreSQL doesn't know how few days there are, and would sort all records for a limit.
+    if most is not None and group_at is None and day_at is None:
+        rows = read_few_rows(connection, query.limit(most + 1))
+    else:
+        rows = read_rows(connection, query)
+    for row in rows:
         key = list(row[: len(wanted)])
-        part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
+        part = tuple(int(value or 0) for value in row[len(wanted) :])
         if day_at is not None:
             key[day_at] = day_of_number(key[day_at]).isoformat()
         groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
@@ -259,7 +268,7 @@ def sum_records(
             if group_at is not None:
                 key[group_at] = group
             known = sums.get(whole_key := tuple(key))
-            sums[whole_key] = part if known is None else known + part
+            sums[whole_key] = part if known is None else tuple(map(add, known, part))
         if most is not None and len(sums) > most:
             break
     return sums
@@ -271,6 +280,12 @@ def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
     with connection.execute(query, execution_options=options) as found:
         for some in found.partitions():
             yield from some
+
+
+def read_few_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
+    """The same where all of them are few: PostgreSQL's workers share the work of such a query."""
+    for some in connection.execute(query).partitions(RECORDS_AT_ONCE):
+        yield from some
 
 
 def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:

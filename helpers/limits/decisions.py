@@ -102,7 +102,8 @@ class LimitState:
     @property
     def percent(self) -> int:
         """The part that is taken, in whole percent, rounded down; 100 for a limit of 0."""
-        return 100 if self.amount == 0 else self.taken * 100 // self.amount
+        amount = self.amount
+        return 100 if amount == 0 else self.taken * 100 // amount
 
     @property
     def is_only_held(self) -> bool:

@@ -82,16 +82,15 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
     }
     if user is not None:
         members = members.where(member.user_id.in_(list(found)))
-    above = {key: with_outer_groups(key, groups) for key in groups}
+    above = {key: tuple(groups[one][0] for one in with_outer_groups(key, groups)) for key in groups}
     inside: dict[tuple[GroupRef, ...], tuple[GroupRef, ...]] = {}  # each set of groups once
     memberships: dict[str, tuple[GroupRef, ...]] = {}
     for some in connection.execute(members.order_by(member.group_id)).partitions(PEOPLE_AT_ONCE):
         for group_id, user_id in some:
             if group_id in groups:
-                own = memberships.get(user_id, ())
-                more = (groups[key][0] for key in above[group_id])
-                all_of = tuple(dict.fromkeys((*own, *more)))
-                memberships[user_id] = inside.setdefault(all_of, all_of)
+                own, more = memberships.get(user_id), above[group_id]
+                all_of = tuple(dict.fromkeys((*own, *more))) if own else more
+                memberships[user_id] = inside.setdefault(all_of, all_of) if own else more
     return Directory(found, memberships, {key: ref for key, (ref, _) in groups.items()})
 
 

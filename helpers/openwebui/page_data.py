@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -27,6 +27,7 @@ from helpers.ledger.reports import (
     sum_records,
 )
 from helpers.limits.decisions import LimitState
+from helpers.limits.limit import Limit
 from helpers.limits.periods import Window, parse_period, quoted_text
 from helpers.limits.policies import Policy, Pool
 from helpers.limits.policy import AppliedLimit, Subject, find_model_rule
@@ -155,7 +156,10 @@ class PageData:
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
+                "days": [
+                    {"day": day, **sums_row(Sums(*numbers))}
+                    for (day,), numbers in sorted(days.items())
+                ],
                 "replies": [self._reply(row) for row in replies],
                 "replies_left_out": max(0, requests - len(replies)),
                 "grants": grant_rows(grants, self.now),
@@ -205,17 +209,17 @@ class PageData:
                 states = iter(reader.read([applied for limits in own for applied in limits]))
                 for (subject, match), limits in zip(some, own, strict=True):
                     mine = [(state, state.percent) for state in islice(states, len(limits))]
-                    # A pool is nobody's own: it has a row of its own.
-                    alarmed = any(self.is_near(*one) for one in mine)
-                    if near and not alarmed:
-                        continue
-                    name = directory.people[subject.user_id][2]
-                    row = head_row(subject, name, match.policy, match.exempt)
                     adding = [
                         (percent, state.applied.limit)
                         for state, percent in mine
                         if not state.applied.limit.is_moment
                     ]
+                    # A pool is nobody's own: it has a row of its own.
+                    alarmed = any(percent >= self.warned_at(limit) for percent, limit in adding)
+                    if near and not alarmed:
+                        continue
+                    name = directory.people[subject.user_id][2]
+                    row = head_row(subject, name, match.policy, match.exempt)
                     percent, nearest = max(adding, key=itemgetter(0), default=(0, None))
                     row["near"], row["percent"] = alarmed, percent
                     row["nearest"] = str(nearest) if alarmed else None
@@ -230,11 +234,14 @@ class PageData:
 
         return [made for *_, made in sorted(self.read(read))]
 
-    def is_near(self, state: LimitState, percent: int) -> bool:
+    def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
         limit = state.applied.limit
-        warned_at = limit.warn_percents[:1] or (self.valves.soft_limit_percent,)
-        return not limit.is_moment and percent >= min(*warned_at, 100)
+        return not limit.is_moment and state.percent >= self.warned_at(limit)
+
+    def warned_at(self, limit: Limit) -> int:
+        """The part of a limit, in percent, from which on it is near."""
+        return min(*(limit.warn_percents[:1] or (self.valves.soft_limit_percent,)), 100)
 
     def pool_limits(self) -> list[tuple[Pool, list[AppliedLimit]]]:
         """All pools, each with its limits for each group that it is of."""
@@ -269,12 +276,12 @@ class PageData:
                     "group": pool.group,
                     "limits": self.write_limits(mine),
                     "grants": grant_rows(of_pool, self.now),
-                    "near": any(self.is_near(state, state.percent) for state in mine),
+                    "near": any(self.is_near(state) for state in mine),
                 }
             )
         return rows
 
-    def report(self, wanted: Sequence[str], selection: Selection) -> list[UsageRow]:
+    def report(self, wanted: Sequence[str], selection: Selection) -> Iterator[UsageRow]:
         """What all records in a selection add up to.
 
         Raises:
@@ -284,7 +291,7 @@ class PageData:
         if {"user", "group"} & set(wanted):
             emails, groups = self.read_host(partial(read_names, with_users="user" in wanted))
 
-        def read(connection: Connection) -> list[UsageRow]:
+        def read(connection: Connection) -> Iterator[UsageRow]:
             sums = sum_records(connection, selection, wanted, MOST_LISTED_ROWS)
             if len(sums) > MOST_LISTED_ROWS:
                 raise PageError(
@@ -298,7 +305,7 @@ class PageData:
                 return named_rows(wanted, sums, emails | recorded_emails(connection, gone), groups)
             return named_rows(wanted, sums, emails, groups)
 
-        rows: list[UsageRow] = self.read(read)
+        rows: Iterator[UsageRow] = self.read(read)
         return rows
 
     def overview(self) -> Json:
@@ -310,7 +317,7 @@ class PageData:
             day = sum_records(connection, self._selection(today), ())
             total = sum(models.values(), Sums())
             return {
-                "today": sums_row(day.get((), Sums())),
+                "today": sums_row(Sums(*day.get((), ()))),
                 "month": sums_row(total),
                 "models": self._models(models),
             }

@@ -45,11 +45,11 @@ class UsageReader:
             emails = read_emails(self.host, users)
             emails |= recorded_emails(self.ledger, users - emails.keys())
         groups = read_group_names(self.host) if "group" in wanted else {}
-        return named_rows(wanted, sums, emails, groups)
+        return list(named_rows(wanted, sums, emails, groups))
 
     def totals(self) -> Sums:
         """The sums of all records, each once."""
-        return sum_records(self.ledger, self.selection, ()).get((), Sums())
+        return Sums(*sum_records(self.ledger, self.selection, ()).get((), ()))
 
     def span(self) -> tuple[date, date] | None:
         """The days of the first and the last record; None if there is none."""
