@@ -42,7 +42,6 @@ from helpers.openwebui.valves import AdminValves, read_policies
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
-DAY = 86_400
 # One at a time, since each keeps a core busy for seconds.
 SIMULATING = Lock()
 
