@@ -255,6 +255,81 @@ async def test_grant_reset_and_revoke(site: Site) -> None:
     assert [limit["remaining"] for limit in reset.json()["limits"]] == [1000, 2, 5000]
 
 
+@pytest.mark.parametrize(
+    ("amount", "granted"),
+    [(0.00001, 0.00001), (1.125, 1.125), (5.0, 5), (1e9, 1e9), ("$0.5", 0.5), (2, 2)],
+)
+async def test_money_is_granted_as_json_writes_it(
+    site: Site, amount: object, granted: float
+) -> None:
+    """A number is what it is: neither a small one nor one of three decimals is misunderstood."""
+    grant = {"user": site.ids["ann"], "limit": "$2/month", "amount": amount}
+    made = await site.ask("root", "POST", "/api/grants", grant)
+    assert made.status_code == 200, made.text
+    assert made.json()["amount"] == granted
+
+
+@pytest.mark.parametrize("wrong", [{"limit": "1000 tokens/day"}, {"limits": []}, {"limits": [[]]}])
+async def test_a_reset_that_is_not_understood_resets_nothing(
+    site: Site, wrong: dict[str, Any]
+) -> None:
+    """Neither a key that isn't known nor an empty list is taken for all limits."""
+    await site.chat("ann")
+    refused = await site.ask("root", "POST", "/api/resets", {"user": site.ids["ann"], **wrong})
+    assert refused.status_code == 400, refused.text
+    limits = (await site.ask("ann", "GET", "/api/me")).json()["limits"]
+    assert not any(limit["granted"] for limit in limits)
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "path", "status"),
+    [
+        ("", "GET", "", 401),
+        ("", "POST", "/api/grants", 401),
+        ("ann", "GET", "/api/users", 401),
+        ("ann", "GET", "/api/nothing", 404),
+        ("ann", "GET", "/api/me", 200),
+        ("root", "TRACE", "/api/me", 405),
+        ("root", "GET", "/api/report?since=x", 400),
+    ],
+)
+async def test_no_answer_is_kept_by_anybody(
+    site: Site, who: str, method: str, path: str, status: int
+) -> None:
+    """No cache keeps an answer, whoever it is for: Open WebUI's own refusals neither."""
+    answer = await site.ask(who, method, path)
+    assert answer.status_code == status
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_questions_as_programs_write_them(site: Site) -> None:
+    """A plus that isn't encoded, Python's True, and an address with a slash are understood."""
+    await site.chat("ann")
+    for since, rows in (("2020-01-01T00:00+01:00", 1), ("2999-01-01T00:00:00+0100", 0)):
+        found = await site.ask("root", "GET", f"/api/report?by=day&since={since}")
+        assert (found.status_code, len(found.json())) == (200, rows)
+    assert (await site.ask("root", "GET", "/api/users?near=True")).status_code == 200
+    await site.add("cleo/x")
+    for key in (site.email("cleo/x"), site.email("cleo/x").replace("/", "%2F")):
+        found = await site.ask("root", "GET", f"/api/users/{key}")
+        assert found.json().get("user_id") == site.ids["cleo/x"], found.text
+
+
+async def test_who_asks_cannot_be_seen(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in Open WebUI's own sign-in is an error like any other, and lets nobody in."""
+    from open_webui.models.users import Users
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("the database is away")
+
+    monkeypatch.setattr(Users, "get_user_by_id", fail)
+    answer = await site.ask("root", "GET", "/api/users")
+    assert answer.status_code == 500
+    assert answer.headers["cache-control"] == "no-store"
+    assert "away" not in answer.json()["detail"]
+
+
 async def test_report_by_everything_as_json_and_csv(site: Site) -> None:
     """Sums come by any dimensions, as JSON and as a safe CSV."""
     await site.chat("ann")
@@ -337,7 +412,12 @@ async def test_nobody_gets_in(site: Site) -> None:
         {"user": "ANN", "limit": "nonsense", "amount": 1},
         {"user": "ANN", "limit": {}, "amount": 1},
         {"user": "ANN", "limit": "1000 tokens/day", "amount": 1, "reason": "x" * 5000},
+        {"user": "\ud800", "limit": "1000 tokens/day", "amount": 1},
+        {"user": "ANN", "limit": "3 requests at once", "amount": 1},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": 1.5},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": 1, "amuont": 2},
         {"pool": "nothing", "limit": "1000 tokens/day", "amount": 1},
+        {"pool": 5, "limit": "1000 tokens/day", "amount": 1},
     ],
 )
 async def test_bad_grants_are_refused_with_a_sentence(site: Site, body: dict[str, Any]) -> None:
@@ -429,6 +509,19 @@ async def test_policies_are_checked_saved_and_kept(site: Site) -> None:
 
     valves = await Functions.get_function_valves_by_id(FUNCTION)
     assert valves == {"policies": text, "database_url": site.limits.valves.database_url}
+
+
+async def test_two_saves_at_once_leave_the_text_in_force_as_the_newest_version(
+    site: Site,
+) -> None:
+    """Each of them is kept, in the order in which they came into force."""
+    texts = [f'[role.user]\nlimits = ["{n} tokens/day"]\n' for n in range(1, 7)]
+    saves = [site.ask("root", "PUT", "/api/policies", {"policies": text}) for text in texts]
+    assert {answer.status_code for answer in await asyncio.gather(*saves)} == {200}
+    kept = (await site.ask("root", "GET", "/api/policies")).json()
+    versions = [one["policies"] for one in kept["versions"] if one["policies"] in texts]
+    assert versions[0] == kept["policies"]
+    assert sorted(versions) == texts
 
 
 async def test_simulation_tells_who_would_have_been_refused(site: Site) -> None:
