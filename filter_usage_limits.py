@@ -13,8 +13,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15290  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15007  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15351  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15068  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1520  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1779  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6035  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
@@ -75,17 +75,17 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 12360  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
 # 12565  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
 # 12645  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12790  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12888  openwebui.simulation         What is on record, replayed against a policies text.
-# 13193  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13514  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13709  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13776  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13903  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14187  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14470  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14637  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14793  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+# 12818  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12916  openwebui.simulation         What is on record, replayed against a policies text.
+# 13245  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13575  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13770  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13837  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13964  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14248  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14531  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14698  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14854  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -12651,18 +12651,46 @@ MOST_MODELS_SHOWN = 20
 MOST_NEAR = 20
 MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
 
-def asks_for_usage(body: Mapping[str, Any]) -> bool:
-    """Whether the message that is to be answered is the command; what follows it is ignored."""
-    messages = body.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    if not isinstance(last, Mapping) or last.get("role") != "user":
+def is_command(message: object) -> bool:
+    """Whether a user's message is the command and nothing else, whatever is attached to it."""
+    if not isinstance(message, Mapping) or message.get("role") != "user":
         return False
-    content = last.get("content")
-    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
-        content = content[0].get("text")
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, Mapping)]
+        texts = [part.get("text") for part in parts if part.get("type") == "text"]
+        content = texts[0] if len(texts) == 1 else None
     if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
         return False
-    return content.split()[:1] == [COMMAND]
+    return content.strip().lower() == COMMAND  # a phone may begin a message with a capital
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command, or its answer to go on with."""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return False
+    last = messages[-1] if messages else None
+    if isinstance(last, Mapping) and last.get("role") == "assistant":
+        messages = messages[:-1]
+    return any(map(is_command, messages[-1:]))
+
+def drop_answered(body: dict[str, Any]) -> None:
+    """Take earlier commands and their answers out of what a model gets.
+
+    They cost tokens, and an administrator's answer names others.
+    """
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not any(map(is_command, messages[:-1])):
+        return
+    kept: list[Any] = []
+    answered = False
+    for message in messages:
+        asked = is_command(message)
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if not asked and not (answered and role == "assistant"):
+            kept.append(message)
+        answered = asked
+    body["messages"] = kept
 
 def markdown_cell(text: str) -> str:
     """A name as the cell of a table shows it, whatever signs are in it."""
@@ -12968,15 +12996,21 @@ class ReplayPlan:
     """How the records of one user with the same model and source are replayed."""
 
     gauges: tuple[Gauge, ...]
-    decided: bool  # whether such a request can be refused
-    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
-    has_moments: bool
+    rule: ModelRule  # what it costs by the text
+    changed: bool = False  # whether that isn't what is on record
+    asked: bool = False  # whether it is a request of the user's own
+    refusable: bool = False
+    is_task: bool = False
+    only_counted: bool = False  # whether what counted for nothing on record still does
+    has_moments: bool = False
 
     def refusing(self, at: int, input_tokens: int) -> LimitState | None:
         """The limit that refuses a request at the second `at`, by the engine's own decision."""
         decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
         if self.has_moments:
             decision = decision.with_request(Amounts(0, input_tokens))
+        if self.is_task:  # replies that are still running don't cost a chat its title
+            decision = Decision(tuple(one for one in decision.states if not one.is_only_held))
         return decision.refusing
 
 @dataclass(frozen=True, slots=True)
@@ -13053,6 +13087,8 @@ class Replay:
         find_rules: The model's rule in the text, and the one that its records were charged by.
         rules: Where calendar periods begin.
         tasks_counted: Whether tasks count toward limits.
+        tasks_did_count: Whether they do on record.
+        exempt: The ids of users who are never refused: they use up pools all the same.
     """
 
     def __init__(
@@ -13061,9 +13097,12 @@ class Replay:
         find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
         rules: CalendarRules,
         tasks_counted: bool,
+        tasks_did_count: bool = False,
+        exempt: Collection[str] = (),
     ) -> None:
         self._find_limits, self._find_rules = find_limits, find_rules
         self._rules, self._tasks_counted = rules, tasks_counted
+        self._tasks_did_count, self._exempt = tasks_did_count, exempt
         self._clocks: dict[str, PeriodClock] = {}
         self._gauges: dict[tuple[object, ...], Gauge] = {}
         self._applied: dict[tuple[int, str], AppliedLimit] = {}
@@ -13090,9 +13129,11 @@ class Replay:
                 plan = plans[key] = self._make_plan(key, at)
                 next_turn = self._turn_clocks(at)
             state, ended_at, requests, input_tokens, output_tokens, cost = row[5:11]
+            if plan.only_counted and not requests:
+                continue
             if state == "released":
                 requests = input_tokens = output_tokens = cost = 0
-            elif plan.rule is not None:
+            elif plan.changed or not requests:
                 counted = recounted(row, plan.rule)
                 requests, input_tokens = counted.requests, counted.input_tokens
                 output_tokens, cost = counted.output_tokens, counted.cost_micros
@@ -13103,18 +13144,22 @@ class Replay:
                 # Nobody needs a decision about limits of which none is reached.
                 if gauge.used >= gauge.amount:
                     suspicious = True
-            if at >= since and plan.decided:
-                result.requests += 1
-                refusing = plan.refusing(at, input_tokens) if suspicious else None
+            if at >= since:
+                result.requests += plan.asked
+                refusing = None
+                if suspicious and plan.refusable:
+                    refusing = plan.refusing(at, input_tokens)
                 if refusing is not None:
-                    tokens = input_tokens + output_tokens
-                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    if plan.asked:
+                        tokens = input_tokens + output_tokens
+                        result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
                     continue
             values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
             for gauge in plan.gauges:
                 value = values[gauge.measure]
                 if gauge.clock is None:
-                    gauge.add(at, ended_at or at, value)
+                    # A record from before the filter ends with its import.
+                    gauge.add(at, at if source == "backfill" else ended_at or at, value)
                 else:
                     gauge.used += value
         return result
@@ -13130,19 +13175,26 @@ class Replay:
         user_id, group_ids, names, source = key
         model_names = split_names(names)
         rule, recorded_by = self._find_rules(model_names)
-        counts_toward_nothing = source == "direct" or not rule.weight
-        if source == "task" and not self._tasks_counted:
-            counts_toward_nothing = True
-        if counts_toward_nothing:
-            return ReplayPlan((), False, None, False)
+        # Users can ask for a task itself, which always counts. Where all tasks do on record, that
+        # can't be told.
+        uncounted_task = source == "task" and not self._tasks_counted
+        if source == "direct" or not rule.weight or (uncounted_task and self._tasks_did_count):
+            return ReplayPlan((), rule)
         gauges = tuple(
             self._gauge(applied, at)
             for applied in self._find_limits(user_id, group_ids)
             if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
         )
-        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
-        changed = None if rule == recorded_by else rule
-        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+        return ReplayPlan(
+            gauges,
+            rule,
+            changed=rule != recorded_by,
+            asked=source not in ("task", "backfill"),
+            refusable=source != "backfill" and user_id not in self._exempt,
+            is_task=source == "task",
+            only_counted=uncounted_task,
+            has_moments=any(gauge.applied.limit.is_moment for gauge in gauges),
+        )
 
     def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
         limit = applied.limit
@@ -13380,7 +13432,9 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     identities = identities_of(data, policies, directory)
 
     # Limits have the windows of now here, which the replay doesn't look at.
-    finder = LimitFinder(valves, identities, data.now)
+    everyone = valves.model_copy(update={"exempt_admins": False})
+    finder = LimitFinder(everyone, identities, data.now)
+    exempt = {one.user_id for one in directory.subjects() if is_exempt(valves, one)}
 
     def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
         # The groups of that time; the role of now, as it isn't on record.
@@ -13398,7 +13452,14 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
-    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+    replay = Replay(
+        find_limits,
+        find_rules,
+        rules,
+        policies.tasks_counted,
+        current.tasks_counted,
+        exempt,
+    )
 
     def read(connection: Connection) -> SimulationResult:
         return replay.run(read_replayed(connection, start, until), since)
@@ -15344,6 +15405,8 @@ class Filter:
             await answer_usage(
                 valves, self._ledgers, str(user["id"]), metadata, asked.reader, link, emitter
             )
+        if on_page:
+            drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
         try:
             draft = await Draft.of(

@@ -22,6 +22,7 @@ from helpers.openwebui.messages import Reader, own_use_line
 from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.stream_usage import UnaskedModels
+from helpers.openwebui.usage_command import asks_for_usage
 from helpers.openwebui.valves_form import near_note
 from scripts.postgresql import new_postgresql_database
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
@@ -81,11 +82,13 @@ class Site:
             headers["Authorization"] = f"Bearer {self.tokens[who]}"
         return await self.client.request(method, f"/usage-limits{path}", json=body, headers=headers)
 
-    async def chat(self, who: str, output: int = 100, role: str = "user") -> None:
+    async def chat(
+        self, who: str, output: int = 100, role: str = "user", model: str = "gpt-4o"
+    ) -> None:
         """A reply of that many tokens, and 100 of prompt."""
         metadata: dict[str, Any] = {"chat_id": "c", "message_id": "m", "session_id": "s"}
         user = {"id": self.ids[who], "email": self.email(who), "role": role}
-        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
         await self.limits.inlet(body, __user__=user, __metadata__=metadata)
         usage = {"prompt_tokens": 100, "completion_tokens": output}
         metadata["usage_limits"].call_begins()
@@ -536,6 +539,61 @@ async def test_simulation_tells_who_would_have_been_refused(site: Site) -> None:
     for days in (0, -1, 1.5, "7", True, 10**9):
         wrong = await site.ask("root", "POST", "/api/policies/simulate", {**body, "days": days})
         assert wrong.status_code == 400
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
+
+async def test_in_a_simulation_exempt_administrators_use_up_pools(site: Site) -> None:
+    """As in the ledger: what they use counts for the pools, and they are never refused."""
+    model = f"model-{uuid4().hex[:6]}"
+    for who, role in (("root", "admin"), ("root", "admin"), ("ann", "user"), ("root", "admin")):
+        await site.chat(who, role=role, model=model)
+    policies = f'[pool.everyone]\nlimits = ["400 tokens/day on {model}"]'
+    body = {"policies": policies, "days": 1}
+    found = (await site.ask("root", "POST", "/api/policies/simulate", body)).json()
+    assert [(one["user_id"], one["refused"]) for one in found["users"]] == [(site.ids["ann"], 1)]
+
+
+@pytest.mark.parametrize(
+    ("messages", "answered"),
+    [
+        ([("user", "/Usage")], True),
+        ([("user", [PICTURE, {"type": "text", "text": "/usage"}])], True),
+        ([("user", "/usage"), ("assistant", "| 1 |")], True),  # to go on with
+        ([("user", "/usage is a path of my program: how is it tested?")], False),
+        ([("user", "what does /usage do?")], False),
+        ([("user", "/usage"), ("assistant", "| 1 |"), ("user", "thanks")], False),
+        ([("assistant", "/usage")], False),
+        ([("user", ["/usage", None, {"type": "text"}])], False),
+        ([], False),
+    ],
+)
+def test_only_a_message_that_is_the_command_is_answered(
+    messages: list[tuple[str, Any]], answered: bool
+) -> None:
+    """A longer text is a question to a model, whatever it begins with."""
+    body = {"messages": [{"role": role, "content": content} for role, content in messages]}
+    assert asks_for_usage(body) is answered
+
+
+async def test_no_model_gets_an_earlier_answer_to_usage(site: Site) -> None:
+    """An earlier command and its answer, which may name others, are left out of the next call."""
+    texts = ["Hi", "Hello", "/usage", "| x@example.org |", "/usage", "/usage", "y", "And now?"]
+    roles = ["user", "assistant", "user", "assistant", "user", "user", "assistant", "user"]
+    sent = [{"role": one, "content": text} for one, text in zip(roles, texts, strict=True)]
+    body = {"model": "gpt-4o", "messages": sent}
+    user = {"id": site.ids["ann"], "email": site.email("ann"), "role": "user"}
+    metadata: dict[str, Any] = {"chat_id": "c", "message_id": "m", "session_id": "s"}
+
+    async def emit(event: dict[str, Any]) -> None:
+        assert event["type"] in ("notification", "status")
+
+    found = await site.limits.inlet(
+        body, __user__=user, __metadata__=metadata, __event_emitter__=emit
+    )
+    assert [one["content"] for one in found["messages"]] == ["Hi", "Hello", "And now?"]
+    await site.limits.outlet({"messages": []}, __user__=user, __metadata__=metadata)
 
 
 @pytest.mark.parametrize("content", ["/usage", "  /usage \n", [{"type": "text", "text": "/usage"}]])
