@@ -13,8 +13,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15351  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15068  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15355  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15072  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1520  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1779  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6035  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
@@ -83,9 +83,9 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 13837  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
 # 13964  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
 # 14248  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14531  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14698  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14854  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+# 14535  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14702  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14858  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -5611,8 +5611,9 @@ SUM_COLUMNS = (
     "cost_usd",
     "estimated_requests",
 )
-# What a spreadsheet takes for the beginning of a formula.
-FORMULA_SIGNS = ("=", "+", "-", "@")
+# What a spreadsheet takes for the beginning of a formula: at a cell's start, which to half of the
+# world's spreadsheets is also what follows a semicolon; in Japanese ones, with full-width signs.
+FORMULA = re.compile(r"(^|;)(?=[\s'\"]*[=+\-@＝＋－＠])")
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
@@ -5659,8 +5660,7 @@ def printable(text: str) -> str:
 
 def csv_cell(text: str | None) -> str:
     """A text that a spreadsheet shows and doesn't compute."""
-    shown = printable(text or "")
-    return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
+    return FORMULA.sub(r"\1'", printable(text or ""))
 
 def key_columns(dimensions: Sequence[str]) -> list[str]:
     """The columns that identify a row."""
@@ -14306,7 +14306,11 @@ class Route:
 
 def answer_me(asked: PageRequest) -> object:
     """The user's own limits and use."""
-    return asked.data.me(str(asked.user.id))
+    found = asked.data.me(str(asked.user.id))
+    for grant in found["grants"]:
+        if grant["scope"] == "pool" and asked.user.role != "admin":
+            grant["granted_by"] = grant["reason"] = ""  # it may name others
+    return found
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""

@@ -258,6 +258,20 @@ async def test_grant_reset_and_revoke(site: Site) -> None:
     assert [limit["remaining"] for limit in reset.json()["limits"]] == [1000, 2, 5000]
 
 
+async def test_why_a_pool_was_granted_more_is_for_administrators(site: Site) -> None:
+    """Its members see how much, and neither by whom nor for whom."""
+    grant = {"pool": "everyone", "limit": "1M tokens/month", "amount": 5, "reason": "for Bob"}
+    made = (await site.ask("root", "POST", "/api/grants", grant)).json()
+    for path, who, reason in (("/api/me", "ann", ""), ("/api/pools", "root", "for Bob")):
+        found = (await site.ask(who, "GET", path)).json()
+        grants = found["grants"] if path == "/api/me" else found[0]["grants"]
+        (row,) = [one for one in grants if one["id"] == made["id"]]
+        assert (row["amount"], row["reason"]) == (5, reason)
+        assert bool(row["granted_by"]) == (who == "root")
+    gone = await site.ask("root", "DELETE", f"/api/grants/{made['id']}")  # others have this pool
+    assert gone.status_code == 200
+
+
 @pytest.mark.parametrize(
     ("amount", "granted"),
     [(0.00001, 0.00001), (1.125, 1.125), (5.0, 5), (1e9, 1e9), ("$0.5", 0.5), (2, 2)],
