@@ -7577,7 +7577,7 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
 code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
 ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 @media print {
-  :root[data-theme] { color-scheme: light; }
+  :root:root { color-scheme: light; }
   .bar, form, .row > :not(h1) { display: none; }
   tr, .card, figure { break-inside: avoid; print-color-adjust: exact; }
 }
