@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15347  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15064  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15393  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15110  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1520  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1779  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6035  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4592  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11108  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11154  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2798  metering.usage               What one reply is charged for, added up from its stream …
 #  3105  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -52,40 +52,40 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  6699  openwebui.languages.en       18 languages.
 #  7343  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
 #  7388  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8288  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8770  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8851  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  8944  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9054  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9441  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9500  openwebui.replies            One reply from its admission to its end.
-#  9892  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10128  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10443  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10586  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10705  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10790  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10848  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10930  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11578  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11616  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11719  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11901  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12005  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12353  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12558  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12638  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12811  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12909  openwebui.simulation         What is on record, replayed against a policies text.
-# 13238  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13567  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13762  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13829  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13956  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14240  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14527  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14694  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14850  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  8334  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8816  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8897  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  8990  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9100  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9487  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9546  openwebui.replies            One reply from its admission to its end.
+#  9938  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10174  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10489  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10632  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10751  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10836  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10894  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10976  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11624  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11662  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11765  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11947  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12051  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12399  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12604  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12684  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12857  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12955  openwebui.simulation         What is on record, replayed against a policies text.
+# 13284  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13613  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13808  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13875  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14002  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14286  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14573  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14740  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14896  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -7432,7 +7432,7 @@ PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static re
 :root[data-theme="dark"] { color-scheme: dark; }
 * { box-sizing: border-box; }
 html { background: var(--page); }
-body { margin: 0 auto; max-width: 70rem; padding: .75rem 1rem 3rem; color: var(--text);
+body { margin: 0 auto; max-width: 84rem; padding: .75rem 1rem 3rem; color: var(--text);
   background: var(--page);
   font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
@@ -7448,6 +7448,8 @@ a { color: var(--accent); }
   white-space: nowrap; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
 main:focus { outline: none; }
+main[aria-busy] { opacity: .5; transition: opacity .2s .2s; }
+main[aria-busy]:empty::before { content: "…"; }
 [hidden] { display: none !important; }
 
 /* Boxes */
@@ -7461,12 +7463,12 @@ main:focus { outline: none; }
   grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
 .card { border: 1px solid var(--line); border-radius: 8px; padding: .75rem .9rem;
   background: var(--raised); }
-.card dl { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0; }
+.card dl { display: grid; grid-template-columns: 2fr 3fr; gap: .2rem .7rem; margin: .5rem 0 0; }
 .card dt { color: var(--faint); font-size: .82rem; }
-.card dd { margin: 0; font-variant-numeric: tabular-nums; }
-.card dl div:last-child { flex-basis: 100%; }
-.tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
-  border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
+.card dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.card dl div:nth-child(-n+2) dd { font-weight: 600; }
+.tag { display: inline-block; font-size: .8rem; font-weight: 400; color: var(--faint);
+  border: 1px solid var(--line); border-radius: .7rem; padding: 0 .5rem; }
 .tag.bad { color: var(--bad); border-color: currentcolor; }
 
 /* Bars and charts */
@@ -7494,29 +7496,29 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
   vertical-align: top; overflow-wrap: anywhere; }
 td:not(.n), tbody th { min-width: 6.5rem; }
+td.w { min-width: 11rem; }
 thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
 tbody th { font-weight: 400; }
 .n { text-align: end; font-variant-numeric: tabular-nums; }
 td.n, td.t, tbody th.t { white-space: nowrap; }
-tr.over > :first-child { box-shadow: inset 5px 0 var(--bad); padding-inline-start: .8rem; }
-tr.near > :first-child { box-shadow: inset 5px 0 var(--warn); padding-inline-start: .8rem; }
-[dir="rtl"] tr.over > :first-child { box-shadow: inset -5px 0 var(--bad); }
-[dir="rtl"] tr.near > :first-child { box-shadow: inset -5px 0 var(--warn); }
+tr.over { --edge: 5px solid var(--bad); }
+tr.near { --edge: 5px solid var(--warn); }
+tr > :first-child { border-inline-start: var(--edge, 0); }
 details { margin: .6rem 0; }
 summary { cursor: pointer; width: fit-content; }
-@media screen and (max-width: 40rem) {
-  table, tbody, tr, td, tbody th { display: block; }
-  thead { display: block; }
+@media screen and (max-width: 56rem) {
+  table, thead, tr { display: block; }
+  tbody { display: grid; gap: .5rem; align-items: start;
+    grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
   thead tr { display: flex; flex-wrap: wrap; gap: .2rem .6rem; border: 0; padding: 0; }
   thead th { padding: .1rem 0; border: 0; }
   .plain thead { display: none; }
-  tbody tr { border: 1px solid var(--line); border-radius: 8px; margin: .5rem 0;
-    padding: .3rem .6rem; background: var(--raised); }
+  tbody tr { border: 1px solid var(--line); border-inline-start: var(--edge, 1px solid var(--line));
+    border-radius: 8px; padding: .3rem .6rem; background: var(--raised); }
   tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
     padding: .12rem 0; text-align: end; }
   tbody td:empty { display: none; }
-  tbody tr > :first-child { font-weight: 600; }
-  tr.over > :first-child, tr.near > :first-child { padding-inline-start: .6rem; }
+  tbody tr > :first-child { font-weight: 600; border: 0; }
   tbody td::before, tbody th::before { content: attr(data-column); color: var(--faint);
     font-weight: 400; text-align: start; flex: none; max-width: 45%; }
   td.n, td.t, tbody th.t { white-space: normal; }
@@ -7531,6 +7533,7 @@ nav a[aria-current] { color: var(--text); font-weight: 600;
   box-shadow: 0 2px var(--accent); }
 .row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
 td .row { margin: 0; }
+.row.title { align-items: center; justify-content: space-between; margin: 0; }
 label { display: block; font-size: .9rem; }
 label.wide { flex: 0 1 26rem; }
 fieldset label.wide { flex: 1 1 14rem; }
@@ -7538,16 +7541,16 @@ fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding
   min-width: 0; }
 legend { font-weight: 600; padding: 0 .3rem; }
 input, select, textarea, button { font: inherit; color: var(--text); background: var(--page);
-  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%; }
+  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%; min-height: 2.2rem; }
 label input, label select { display: block; width: 100%; margin-top: .1rem; }
 label.check { display: flex; gap: .5rem; align-items: baseline; margin: .15rem 0;
   overflow-wrap: anywhere; }
-label.check input { width: auto; margin: 0; }
+label.check input { width: auto; margin: 0; min-height: 0; }
 button { cursor: pointer; background: var(--raised); }
 button:hover:not(:disabled) { border-color: var(--accent); }
 button.main { background: light-dark(#1f5fa8, #2f6fb7); border-color: transparent; color: #fff; }
 button:disabled { opacity: .55; cursor: default; }
-th button { border: 0; background: none; padding: 0; font-weight: 600; text-align: inherit;
+th button { border: 0; background: none; padding: 0; min-height: 0; font-weight: 600; text-align: inherit;
   white-space: nowrap; }
 th button::after { content: " ↕" / ""; color: var(--faint); }
 th[aria-sort="ascending"] button::after { content: " ↑" / ""; color: inherit; }
@@ -7556,6 +7559,7 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
   background: var(--raised); overflow-wrap: anywhere; }
 .said.bad { border-color: var(--bad); color: var(--text); }
 .said:empty { display: none; }
+.said ul { margin: 0; padding-inline-start: 1.2rem; }
 .editor { display: flex; border: 1px solid var(--strong); border-radius: 6px; overflow: hidden;
   height: 26rem; max-height: 75vh; font: 14px/1.5 ui-monospace, Consolas, monospace; }
 .editor:focus-within { outline: 3px solid var(--accent); outline-offset: 1px; }
@@ -7569,6 +7573,11 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
 .errors button { padding: 0 .4rem; }
 code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
 ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
+@media print {
+  :root:root { color-scheme: light; }
+  .bar, form, .row > :not(h1) { display: none; }
+  tr, .card, figure { break-inside: avoid; print-color-adjust: exact; }
+}
 """
 PAGE_JS = r""""use strict";
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
@@ -7663,12 +7672,13 @@ const field = (text, input) => el("label.wide", {}, text, input);
 const select = (options, attributes = {}) => el("select", attributes,
   options.map(([value, text, selected]) => el("option", { value, selected }, text)));
 const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
-  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+  el("", {}, el("dt", {}, name), el("dd", {}, value))));
 
 // A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
 const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
+const texts = (...parts) => ({ ...column(...parts), kind: ".w" });
 const times = (...parts) => ({ ...column(...parts), kind: ".t" });
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
@@ -7680,7 +7690,8 @@ const costs = (key, name) => figures(key, name, (row) => money(row[key]));
  */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
-  const texts = new Map(rows.map((row) =>
+  if (!rows.length) return [beside && el(".row", {}, beside), note(t("nothing"))];
+  const words = new Map(rows.map((row) =>
     [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" }), rest = note();
   const compare = (one, other) => typeof one === "number" && typeof other === "number"
@@ -7690,14 +7701,14 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
   }, own(one.show(row)));
 
   function fill() {
-    let found = rows.filter((row) => texts.get(row)?.includes(wanted));
+    let found = rows.filter((row) => words.get(row)?.includes(wanted));
     const by = columns.find((one) => one.key === sorted.key);
     if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
     body.replaceChildren(...found.slice(0, shown).map((row) =>
       el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
     heads.forEach((head, at) => head.setAttribute("aria-sort",
       columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
-    rest.replaceChildren(...(!found.length ? [t("nothing")] : found.length <= shown ? [] : [
+    rest.replaceChildren(...(!found.length ? ["Nothing found."] : found.length <= shown ? [] : [
       `${number(shown)} / ${number(found.length)} `,
       button(t("show_all"), () => { shown = Infinity; fill(); })]));
     return found.length;
@@ -7739,6 +7750,11 @@ const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
 /** @param {Limit} limit */
 const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
 /** @param {Limit} limit */
+const warnedAt = (limit) =>
+  Number(/ warn (\d+)%/.exec(limit.limit)?.[1] ?? state.me?.soft_limit_percent ?? 80);
+/** @param {Limit} limit */
+const isOwn = (limit) => limit.scope === "user";
+/** @param {Limit} limit */
 const left = (limit) => amount(limit, Math.max(0, limit.remaining));
 /** @param {Limit} limit */
 const percent = (limit) => number(share(limit) / 100, { style: "percent" });
@@ -7746,10 +7762,15 @@ const percent = (limit) => number(share(limit) / 100, { style: "percent" });
 const textOf = (limit) => limit.text || limit.limit || "";
 /** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
-  : share(limit) >= (state.me?.soft_limit_percent || 80) ? ".near" : "";
+  : share(limit) >= warnedAt(limit) ? ".near" : "";
+// Those that are reached come first, then those that are near; else as the policy has them.
+const urgency = (limit) => ["", ".near", ".over"].indexOf(kindOf(limit));
 /** @param {Limit[]} limits */
-const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
-  .toSorted((one, other) => share(other) - share(one))[0];
+const countable = (limits) => limits.filter((limit) => !isMoment(limit))
+  .toSorted((one, other) => urgency(other) - urgency(one));
+/** @param {Limit[]} limits */
+const mostUsed = (limits) => countable(limits)
+  .toSorted((one, other) => urgency(other) - urgency(one) || share(other) - share(one))[0];
 
 /** @param {Limit} limit */
 function limitCard(limit) {
@@ -7760,23 +7781,23 @@ function limitCard(limit) {
   });
   const kind = kindOf(limit), used = amount(limit, limit.used);
   return el(`li.card${kind}`, {},
-    el("h2", {}, own(textOf(limit)), " ", limit.scope !== "user" &&
-      el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
-    kind === ".over" && el("span.tag.bad", {}, t("reached"))),
+    el("h2", {}, own(textOf(limit)), " ",
+      kind === ".over" && [el("span.tag.bad", {}, t("reached")), " "],
+      !isOwn(limit) && el("span.tag", {}, t("shared"), ": ", own(limit.scope))),
     el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
       "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
       "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
     pairs("dl", [
+      [t("left"), left(limit)],
+      [t("resets"), when(limit.reset_at)],
       [t("used"), [own(used), " ", own(`(${percent(limit)})`)]],
       limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
-      [t("left"), left(limit)],
       limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
-      [t("resets"), when(limit.reset_at)],
     ]));
 }
 
 const limitCards = (limits) => [
-  el("ul.cards", {}, limits.filter((limit) => !isMoment(limit)).map(limitCard)),
+  el("ul.cards", {}, countable(limits).map(limitCard)),
   el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
 ];
 
@@ -7788,17 +7809,19 @@ function dayChart(rows) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
-  const width = Math.min(byId("main").clientWidth, 1088), edge = 44, tall = 160;
+  const width = byId("main").clientWidth, tall = 160;
   const sum = (one) => one.input_tokens + one.output_tokens;
-  const most = Math.max(...days.map(sum), 1), step = Math.min((width - edge) / days.length, 48);
+  const most = Math.max(...days.map(sum), 1);
+  const mark = (part) => number(most * part, { notation: "compact" });
+  const edge = 12 + 8 * Math.max(mark(0.5).length, mark(1).length);
+  const step = Math.min((width - edge) / days.length, 48);
   const total = number(days.reduce((all, one) => all + sum(one), 0));
   const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
     direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
   for (const part of [0, 0.5, 1]) {
     const y = 8 + tall * (1 - part);
     chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
-      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" },
-        number(most * part, { notation: "compact" })));
+      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" }, mark(part)));
   }
   const every = Math.ceil(75 / step);
   days.forEach((one, at) => {
@@ -7830,8 +7853,10 @@ function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
   return [
-    data.exempt && el("p.said", {}, t("exempt")),
-    data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
+    data.exempt && el("p.said", {}, afterLimits ? "Exempt: use is recorded, but never refused."
+      : t("exempt")),
+    data.limits.length ? limitCards(data.limits)
+      : el("p", {}, afterLimits ? "No limits apply." : t("no_limits")),
     afterLimits || grantTable(data.grants, data.limits),
     section(t("by_day"), dayChart(data.days)),
     section(t("by_model"), table(t("by_model"),
@@ -7862,7 +7887,7 @@ function grantTable(grants, limits, revoke) {
     figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
     column("reason", t("reason")),
     times("expires_at", t("until"), (row) => when(row.expires_at)),
-    ...(revoke ? [column("id", "Take back", (row) => {
+    ...(revoke ? [column("id", "Revoke", (row) => {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
       const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
@@ -7876,7 +7901,7 @@ function grantTable(grants, limits, revoke) {
 
 async function myView() {
   const data = await call(`me?language=${tag}`);
-  return [el("h1", {}, t("title")), el(".row", {}, button(t("refresh"), () => route())),
+  return [el(".row.title", {}, el("h1", {}, t("title")), button(t("refresh"), () => route())),
     userParts(data)];
 }
 
@@ -7904,7 +7929,8 @@ const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
   row.name || row.email || row.user_id);
 
 const limitColumns = () => [
-  column("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit")),
+  texts("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit"),
+    (row) => (row.most ? textOf(row.most) : "")),
   figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
     (row) => (row.most ? share(row.most) : -1)),
   figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
@@ -7915,7 +7941,8 @@ const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
   order: { key: "percent", sign: -1 } };
 
 function userTable(users, more = [], options = {}) {
-  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits) }));
+  // A pool is nobody's own: it has rows of its own.
+  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits.filter(isOwn)) }));
   return table("Users, the most used limit of each", [
     column("user", "User", (row) => [userLink(row), row.exempt && [" ",
       el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
@@ -7925,10 +7952,12 @@ function userTable(users, more = [], options = {}) {
 }
 
 async function overview() {
-  const [all, days, near, refused] = await Promise.all([call("overview"), report("day"),
-    call("users?near=true"), call(`shadow?since=${since()}`).catch(() => [])]);
+  const [all, days, near, pools, refused] = await Promise.all([call("overview"), report("day"),
+    call("users?near=true"), call("pools"), call(`shadow?since=${since()}`).catch(() => [])]);
   const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
-  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === ".over"));
+  const over = near.filter((row) =>
+    row.limits.some((limit) => isOwn(limit) && kindOf(limit) === ".over"));
+  const full = poolRows(pools).filter((row) => kindOf(row.most));
   const notices = all.notices || [], checks = all.checks || [];
   return [
     el("h1", {}, "Overview"),
@@ -7936,11 +7965,15 @@ async function overview() {
     pairs("dl.totals", [["Requests", number(sum("requests"))],
       ["Input tokens", number(sum("input_tokens"))],
       ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
-      ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
+      ["Users over a limit", number(over.length)],
+      ["Users near a limit", number(near.length - over.length)]]),
     all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
     notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
       el("li", {}, text))), link("#policies", "Correct the policies")),
-    section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
+    section("Users near or over a limit", near.length
+      ? [note("Open a user to grant more, or to reset a limit."), userTable(near)]
+      : note("Nobody.")),
+    full.length > 0 && section("Pools near or over a limit", poolTable(full)),
     section("By day", dayChart(days)),
     refused.length > 0 && section("Shadow mode would have refused",
       table("Would-have-been refusals", [
@@ -7981,19 +8014,22 @@ const useView = (title, by, key, name) => async () => {
   by === "group" && note("Who is in several groups counts in each of them.")];
 };
 
+const poolRows = (pools) => pools.flatMap((pool) =>
+  pool.limits.map((limit) => ({ ...pool, most: limit })));
+const poolTable = (rows, options = {}) => table("Pools and their limits", [
+  column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
+  column("group", "Group", (row) => row.group || "everyone"), ...limitColumns(),
+], rows, { ...nearFirst, ...options });
+
 async function poolsView() {
-  const rows = (await call("pools")).flatMap((pool) =>
-    pool.limits.map((limit) => ({ ...pool, most: limit })));
-  return [el("h1", {}, "Pools"), table("Pools and their limits", [
-    column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
-    column("group", "Group"), ...limitColumns(),
-  ], rows, { ...nearFirst, search: "Search pools" })];
+  return [el("h1", {}, "Pools"),
+    poolTable(poolRows(await call("pools")), { search: "Search pools" })];
 }
 
 // Grant, reset, revoke
 
 function actions(who, limits, grants) {
-  const countable = limits.filter((limit) => !isMoment(limit));
+  const those = countable(limits);
   const said = el("p.said.bad", { role: "alert" });
   const change = async (control, method, path, body, done) => {
     control.disabled = true;
@@ -8007,28 +8043,28 @@ function actions(who, limits, grants) {
       control.disabled = false;
     }
   };
-  const limit = select(countable.map((one) => [one.limit, textOf(one)]));
+  const limit = select(those.map((one) => [one.limit, textOf(one)]));
   const much = el("input", { required: true, placeholder: "10k" });
   const [whyMore, whyReset] = [reasonInput(), reasonInput()];
   const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
-  const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
+  const checks = those.map((one) => el("input", { type: "checkbox", value: one.limit }));
   const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
     event.preventDefault();
     onsubmit();
   } }, el("fieldset", {}, el("legend", {}, title), parts));
   return [
     said,
-    countable.length > 0 && section("Grant or reset", el(".cards", {},
+    those.length > 0 && section("Grant or reset", el(".cards", {},
       form("Grant more until the limit resets", () => change(give, "POST", "grants", {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
       }, "Granted"), field("Limit", limit),
       el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      form("Start a limit anew", () => {
+      form("Reset use to zero", () => {
         const chosen = checks.filter((one) => one.checked).map((one) => one.value);
         if (!chosen.length) checks[0].focus();
         else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
           "Reset");
-      }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+      }, checks.map((check, at) => el("label.check", {}, check, textOf(those[at]))),
       el(".row", {}, field("Reason", whyReset), zero)))),
     grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
       `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
@@ -8037,17 +8073,19 @@ function actions(who, limits, grants) {
 
 async function userView(id) {
   const data = await call(`users/${encodeURIComponent(id)}?language=en`);
-  const its = (list) => list.filter((one) => one.scope === "user");
   return [
     el("p", {}, link("#users", "All users")),
     el("h1", {}, data.name || data.email || data.user_id),
-    note([data.email, data.groups.join(", "), data.policy].filter(Boolean).join(" · ")),
-    userParts(data, actions({ user: data.user_id }, its(data.limits), its(data.grants))),
+    note([data.email, data.groups.length && `Groups: ${data.groups.join(", ")}`,
+      `Policy: ${data.policy}`].filter(Boolean).join(" · ")),
+    userParts(data,
+      actions({ user: data.user_id }, data.limits.filter(isOwn), data.grants.filter(isOwn))),
   ];
 }
 
 async function poolView(name) {
   const found = (await call("pools")).filter((one) => one.pool === name);
+  if (!found.length) throw Object.assign(new Error(`There is no pool "${name}".`), { status: 404 });
   const limits = found.flatMap((one) => one.limits);
   return [
     el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
@@ -8057,10 +8095,11 @@ async function poolView(name) {
 
 // The policies editor
 
-function addLimit(text, kind, name, limit) {
-  const head = `[${kind}.${/^[\w-]+$/.test(name) ? name : JSON.stringify(name)}]`;
+const findLine = (lines, head) => lines.findIndex((line) => line.trim() === head);
+
+function addLimit(text, head, limit) {
   const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
-  const at = lines.findIndex((line) => line.trim() === head);
+  const at = findLine(lines, head);
   const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
   const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
     /^\s*limits\s*=\s*\[/.test(line));
@@ -8084,11 +8123,13 @@ async function policiesView() {
   const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
+  const scrollToLine = (line) => (area.scrollTop = Math.max(0, (line - 5) * 21));
+
   function goTo(line) {
     const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
     area.focus();
     area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
-    area.scrollTop = Math.max(0, (line - 5) * 21);
+    scrollToLine(line);
   }
 
   function show(checked) {
@@ -8169,12 +8210,15 @@ async function policiesView() {
     [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
   const add = (event) => {
     event.preventDefault();
-    put(addLimit(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    const who = name.value.trim();
+    const head = `[${kind.value}.${/^[\w-]+$/.test(who) ? who : JSON.stringify(who)}]`;
+    put(addLimit(area.value, head, limit.value.trim()));
+    scrollToLine(findLine(area.value.split("\n"), head) + 1);
     limit.value = "";
   };
   changed();
   return [
-    el("h1", {}, "Policies"), el("p.said", { id: "saved", role: "status" }),
+    el("h1", {}, "Policies"),
     el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
       el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
         "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
@@ -8187,7 +8231,8 @@ async function policiesView() {
     section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
       versions.length > 0 && [el("label", {}, "Earlier versions", version),
         button("Load this version", () => put(versions[version.value].policies))],
-      button("Discard changes", () => put(kept.policies)))),
+      button("Discard changes", () => put(kept.policies))),
+    el("p.said", { id: "saved", role: "status" })),
     section("What it means", means),
     section("Simulate", note("Replays what is on record against the text above."),
       el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
@@ -8233,8 +8278,9 @@ async function route(event) {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
   } catch (/** @type {any} */ error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
-      : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
+      el("p.said.bad", { role: "alert" }, state.me && error.status === 404 ? error.message
+        : `${t("failed")} (${error.message})`), button(t("refresh"), () => route())]];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
   main.lang = tag;

@@ -12,11 +12,10 @@ from markupsafe import Markup
 
 from helpers.ledger.report_rows import UsageRow
 from helpers.ledger.reports import Sums
-from helpers.openwebui.messages import Reader, format_amount, format_duration, format_instant
+from helpers.openwebui.messages import Reader, format_amount, format_instant, limit_text
 from helpers.openwebui.page_assets import PAGE_CSS
 from helpers.openwebui.valves import read_timezone
 from scripts.limits.standings import Standing
-from scripts.limits.words import describe_limit
 from scripts.report.charts import bar_chart, day_chart
 from scripts.report.formats import (
     SUM_HEADINGS,
@@ -34,10 +33,9 @@ DETAIL_ROWS = 1_000
 LIMIT_COLUMNS = (
     ("Who", "who", ""),
     ("Policy", "policy", ""),
-    ("Limit", "limit", ""),
+    ("Limit", "limit", "w"),
     ("Used", "used", "n"),
     ("Left", "left", "n"),
-    ("%", "percent", "n"),
     ("Resets", "resets", ""),
 )
 GROUPS_NOTE = "Who is in several groups counts in each of them, so groups can add up to more."
@@ -164,14 +162,12 @@ def shown_rows(rows: list[UsageRow], dimensions: Sequence[str], most: int) -> Sh
 def near_row(item: Standing, timezone: str, now: datetime) -> dict[str, str]:
     """A limit near or over its end."""
     state, limit = item.state, item.state.applied.limit
-    resets = format_instant(state.reset_at, now, Reader(read_timezone(timezone)))
     return {
         "kind": "over" if state.exceeded else "near",
         "who": item.who,
         "policy": state.applied.policy,
-        "limit": describe_limit(limit),
-        "used": format_amount(limit, state.taken),
+        "limit": limit_text(limit),
+        "used": f"{format_amount(limit, state.taken)} ({state.percent:,}%)",
         "left": format_amount(limit, state.remaining),
-        "percent": str(state.percent),
-        "resets": f"{resets}, in {format_duration(state.reset_at - now)}",
+        "resets": format_instant(state.reset_at, now, Reader(read_timezone(timezone))),
     }

@@ -18,11 +18,10 @@ TEMPLATE = """\
 .chart { max-width: 36rem; }
 @page { margin: 14mm; }
 @media print {
-  :root { color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   .wide { overflow: visible; }
   .wide svg { min-width: 0; }
-  tr, figure, .totals div { break-inside: avoid; }
+  .totals div { break-inside: avoid; }
   h2 { break-after: avoid; }
   thead { display: table-header-group; }
 }

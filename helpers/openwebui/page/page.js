@@ -91,12 +91,13 @@ const field = (text, input) => el("label.wide", {}, text, input);
 const select = (options, attributes = {}) => el("select", attributes,
   options.map(([value, text, selected]) => el("option", { value, selected }, text)));
 const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
-  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+  el("", {}, el("dt", {}, name), el("dd", {}, value))));
 
 // A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
 const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
+const texts = (...parts) => ({ ...column(...parts), kind: ".w" });
 const times = (...parts) => ({ ...column(...parts), kind: ".t" });
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
@@ -108,7 +109,8 @@ const costs = (key, name) => figures(key, name, (row) => money(row[key]));
  */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
-  const texts = new Map(rows.map((row) =>
+  if (!rows.length) return [beside && el(".row", {}, beside), note(t("nothing"))];
+  const words = new Map(rows.map((row) =>
     [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" }), rest = note();
   const compare = (one, other) => typeof one === "number" && typeof other === "number"
@@ -118,14 +120,14 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
   }, own(one.show(row)));
 
   function fill() {
-    let found = rows.filter((row) => texts.get(row)?.includes(wanted));
+    let found = rows.filter((row) => words.get(row)?.includes(wanted));
     const by = columns.find((one) => one.key === sorted.key);
     if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
     body.replaceChildren(...found.slice(0, shown).map((row) =>
       el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
     heads.forEach((head, at) => head.setAttribute("aria-sort",
       columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
-    rest.replaceChildren(...(!found.length ? [t("nothing")] : found.length <= shown ? [] : [
+    rest.replaceChildren(...(!found.length ? ["Nothing found."] : found.length <= shown ? [] : [
       `${number(shown)} / ${number(found.length)} `,
       button(t("show_all"), () => { shown = Infinity; fill(); })]));
     return found.length;
@@ -167,6 +169,11 @@ const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
 /** @param {Limit} limit */
 const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
 /** @param {Limit} limit */
+const warnedAt = (limit) =>
+  Number(/ warn (\d+)%/.exec(limit.limit)?.[1] ?? state.me?.soft_limit_percent ?? 80);
+/** @param {Limit} limit */
+const isOwn = (limit) => limit.scope === "user";
+/** @param {Limit} limit */
 const left = (limit) => amount(limit, Math.max(0, limit.remaining));
 /** @param {Limit} limit */
 const percent = (limit) => number(share(limit) / 100, { style: "percent" });
@@ -174,10 +181,15 @@ const percent = (limit) => number(share(limit) / 100, { style: "percent" });
 const textOf = (limit) => limit.text || limit.limit || "";
 /** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
-  : share(limit) >= (state.me?.soft_limit_percent || 80) ? ".near" : "";
+  : share(limit) >= warnedAt(limit) ? ".near" : "";
+// Those that are reached come first, then those that are near; else as the policy has them.
+const urgency = (limit) => ["", ".near", ".over"].indexOf(kindOf(limit));
 /** @param {Limit[]} limits */
-const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
-  .toSorted((one, other) => share(other) - share(one))[0];
+const countable = (limits) => limits.filter((limit) => !isMoment(limit))
+  .toSorted((one, other) => urgency(other) - urgency(one));
+/** @param {Limit[]} limits */
+const mostUsed = (limits) => countable(limits)
+  .toSorted((one, other) => urgency(other) - urgency(one) || share(other) - share(one))[0];
 
 /** @param {Limit} limit */
 function limitCard(limit) {
@@ -188,23 +200,23 @@ function limitCard(limit) {
   });
   const kind = kindOf(limit), used = amount(limit, limit.used);
   return el(`li.card${kind}`, {},
-    el("h2", {}, own(textOf(limit)), " ", limit.scope !== "user" &&
-      el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
-    kind === ".over" && el("span.tag.bad", {}, t("reached"))),
+    el("h2", {}, own(textOf(limit)), " ",
+      kind === ".over" && [el("span.tag.bad", {}, t("reached")), " "],
+      !isOwn(limit) && el("span.tag", {}, t("shared"), ": ", own(limit.scope))),
     el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
       "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
       "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
     pairs("dl", [
+      [t("left"), left(limit)],
+      [t("resets"), when(limit.reset_at)],
       [t("used"), [own(used), " ", own(`(${percent(limit)})`)]],
       limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
-      [t("left"), left(limit)],
       limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
-      [t("resets"), when(limit.reset_at)],
     ]));
 }
 
 const limitCards = (limits) => [
-  el("ul.cards", {}, limits.filter((limit) => !isMoment(limit)).map(limitCard)),
+  el("ul.cards", {}, countable(limits).map(limitCard)),
   el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
 ];
 
@@ -216,17 +228,19 @@ function dayChart(rows) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
-  const width = Math.min(byId("main").clientWidth, 1088), edge = 44, tall = 160;
+  const width = byId("main").clientWidth, tall = 160;
   const sum = (one) => one.input_tokens + one.output_tokens;
-  const most = Math.max(...days.map(sum), 1), step = Math.min((width - edge) / days.length, 48);
+  const most = Math.max(...days.map(sum), 1);
+  const mark = (part) => number(most * part, { notation: "compact" });
+  const edge = 12 + 8 * Math.max(mark(0.5).length, mark(1).length);
+  const step = Math.min((width - edge) / days.length, 48);
   const total = number(days.reduce((all, one) => all + sum(one), 0));
   const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
     direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
   for (const part of [0, 0.5, 1]) {
     const y = 8 + tall * (1 - part);
     chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
-      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" },
-        number(most * part, { notation: "compact" })));
+      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" }, mark(part)));
   }
   const every = Math.ceil(75 / step);
   days.forEach((one, at) => {
@@ -258,8 +272,10 @@ function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
   return [
-    data.exempt && el("p.said", {}, t("exempt")),
-    data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
+    data.exempt && el("p.said", {}, afterLimits ? "Exempt: use is recorded, but never refused."
+      : t("exempt")),
+    data.limits.length ? limitCards(data.limits)
+      : el("p", {}, afterLimits ? "No limits apply." : t("no_limits")),
     afterLimits || grantTable(data.grants, data.limits),
     section(t("by_day"), dayChart(data.days)),
     section(t("by_model"), table(t("by_model"),
@@ -290,7 +306,7 @@ function grantTable(grants, limits, revoke) {
     figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
     column("reason", t("reason")),
     times("expires_at", t("until"), (row) => when(row.expires_at)),
-    ...(revoke ? [column("id", "Take back", (row) => {
+    ...(revoke ? [column("id", "Revoke", (row) => {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
       const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
@@ -304,7 +320,7 @@ function grantTable(grants, limits, revoke) {
 
 async function myView() {
   const data = await call(`me?language=${tag}`);
-  return [el("h1", {}, t("title")), el(".row", {}, button(t("refresh"), () => route())),
+  return [el(".row.title", {}, el("h1", {}, t("title")), button(t("refresh"), () => route())),
     userParts(data)];
 }
 
@@ -332,7 +348,8 @@ const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
   row.name || row.email || row.user_id);
 
 const limitColumns = () => [
-  column("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit")),
+  texts("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit"),
+    (row) => (row.most ? textOf(row.most) : "")),
   figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
     (row) => (row.most ? share(row.most) : -1)),
   figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
@@ -343,7 +360,8 @@ const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
   order: { key: "percent", sign: -1 } };
 
 function userTable(users, more = [], options = {}) {
-  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits) }));
+  // A pool is nobody's own: it has rows of its own.
+  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits.filter(isOwn)) }));
   return table("Users, the most used limit of each", [
     column("user", "User", (row) => [userLink(row), row.exempt && [" ",
       el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
@@ -353,10 +371,12 @@ function userTable(users, more = [], options = {}) {
 }
 
 async function overview() {
-  const [all, days, near, refused] = await Promise.all([call("overview"), report("day"),
-    call("users?near=true"), call(`shadow?since=${since()}`).catch(() => [])]);
+  const [all, days, near, pools, refused] = await Promise.all([call("overview"), report("day"),
+    call("users?near=true"), call("pools"), call(`shadow?since=${since()}`).catch(() => [])]);
   const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
-  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === ".over"));
+  const over = near.filter((row) =>
+    row.limits.some((limit) => isOwn(limit) && kindOf(limit) === ".over"));
+  const full = poolRows(pools).filter((row) => kindOf(row.most));
   const notices = all.notices || [], checks = all.checks || [];
   return [
     el("h1", {}, "Overview"),
@@ -364,11 +384,15 @@ async function overview() {
     pairs("dl.totals", [["Requests", number(sum("requests"))],
       ["Input tokens", number(sum("input_tokens"))],
       ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
-      ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
+      ["Users over a limit", number(over.length)],
+      ["Users near a limit", number(near.length - over.length)]]),
     all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
     notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
       el("li", {}, text))), link("#policies", "Correct the policies")),
-    section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
+    section("Users near or over a limit", near.length
+      ? [note("Open a user to grant more, or to reset a limit."), userTable(near)]
+      : note("Nobody.")),
+    full.length > 0 && section("Pools near or over a limit", poolTable(full)),
     section("By day", dayChart(days)),
     refused.length > 0 && section("Shadow mode would have refused",
       table("Would-have-been refusals", [
@@ -409,19 +433,22 @@ const useView = (title, by, key, name) => async () => {
   by === "group" && note("Who is in several groups counts in each of them.")];
 };
 
+const poolRows = (pools) => pools.flatMap((pool) =>
+  pool.limits.map((limit) => ({ ...pool, most: limit })));
+const poolTable = (rows, options = {}) => table("Pools and their limits", [
+  column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
+  column("group", "Group", (row) => row.group || "everyone"), ...limitColumns(),
+], rows, { ...nearFirst, ...options });
+
 async function poolsView() {
-  const rows = (await call("pools")).flatMap((pool) =>
-    pool.limits.map((limit) => ({ ...pool, most: limit })));
-  return [el("h1", {}, "Pools"), table("Pools and their limits", [
-    column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
-    column("group", "Group"), ...limitColumns(),
-  ], rows, { ...nearFirst, search: "Search pools" })];
+  return [el("h1", {}, "Pools"),
+    poolTable(poolRows(await call("pools")), { search: "Search pools" })];
 }
 
 // Grant, reset, revoke
 
 function actions(who, limits, grants) {
-  const countable = limits.filter((limit) => !isMoment(limit));
+  const those = countable(limits);
   const said = el("p.said.bad", { role: "alert" });
   const change = async (control, method, path, body, done) => {
     control.disabled = true;
@@ -435,28 +462,28 @@ function actions(who, limits, grants) {
       control.disabled = false;
     }
   };
-  const limit = select(countable.map((one) => [one.limit, textOf(one)]));
+  const limit = select(those.map((one) => [one.limit, textOf(one)]));
   const much = el("input", { required: true, placeholder: "10k" });
   const [whyMore, whyReset] = [reasonInput(), reasonInput()];
   const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
-  const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
+  const checks = those.map((one) => el("input", { type: "checkbox", value: one.limit }));
   const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
     event.preventDefault();
     onsubmit();
   } }, el("fieldset", {}, el("legend", {}, title), parts));
   return [
     said,
-    countable.length > 0 && section("Grant or reset", el(".cards", {},
+    those.length > 0 && section("Grant or reset", el(".cards", {},
       form("Grant more until the limit resets", () => change(give, "POST", "grants", {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
       }, "Granted"), field("Limit", limit),
       el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      form("Start a limit anew", () => {
+      form("Reset use to zero", () => {
         const chosen = checks.filter((one) => one.checked).map((one) => one.value);
         if (!chosen.length) checks[0].focus();
         else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
           "Reset");
-      }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+      }, checks.map((check, at) => el("label.check", {}, check, textOf(those[at]))),
       el(".row", {}, field("Reason", whyReset), zero)))),
     grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
       `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
@@ -465,17 +492,19 @@ function actions(who, limits, grants) {
 
 async function userView(id) {
   const data = await call(`users/${encodeURIComponent(id)}?language=en`);
-  const its = (list) => list.filter((one) => one.scope === "user");
   return [
     el("p", {}, link("#users", "All users")),
     el("h1", {}, data.name || data.email || data.user_id),
-    note([data.email, data.groups.join(", "), data.policy].filter(Boolean).join(" · ")),
-    userParts(data, actions({ user: data.user_id }, its(data.limits), its(data.grants))),
+    note([data.email, data.groups.length && `Groups: ${data.groups.join(", ")}`,
+      `Policy: ${data.policy}`].filter(Boolean).join(" · ")),
+    userParts(data,
+      actions({ user: data.user_id }, data.limits.filter(isOwn), data.grants.filter(isOwn))),
   ];
 }
 
 async function poolView(name) {
   const found = (await call("pools")).filter((one) => one.pool === name);
+  if (!found.length) throw Object.assign(new Error(`There is no pool "${name}".`), { status: 404 });
   const limits = found.flatMap((one) => one.limits);
   return [
     el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
@@ -485,10 +514,11 @@ async function poolView(name) {
 
 // The policies editor
 
-function addLimit(text, kind, name, limit) {
-  const head = `[${kind}.${/^[\w-]+$/.test(name) ? name : JSON.stringify(name)}]`;
+const findLine = (lines, head) => lines.findIndex((line) => line.trim() === head);
+
+function addLimit(text, head, limit) {
   const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
-  const at = lines.findIndex((line) => line.trim() === head);
+  const at = findLine(lines, head);
   const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
   const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
     /^\s*limits\s*=\s*\[/.test(line));
@@ -512,11 +542,13 @@ async function policiesView() {
   const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
+  const scrollToLine = (line) => (area.scrollTop = Math.max(0, (line - 5) * 21));
+
   function goTo(line) {
     const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
     area.focus();
     area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
-    area.scrollTop = Math.max(0, (line - 5) * 21);
+    scrollToLine(line);
   }
 
   function show(checked) {
@@ -597,12 +629,15 @@ async function policiesView() {
     [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
   const add = (event) => {
     event.preventDefault();
-    put(addLimit(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    const who = name.value.trim();
+    const head = `[${kind.value}.${/^[\w-]+$/.test(who) ? who : JSON.stringify(who)}]`;
+    put(addLimit(area.value, head, limit.value.trim()));
+    scrollToLine(findLine(area.value.split("\n"), head) + 1);
     limit.value = "";
   };
   changed();
   return [
-    el("h1", {}, "Policies"), el("p.said", { id: "saved", role: "status" }),
+    el("h1", {}, "Policies"),
     el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
       el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
         "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
@@ -615,7 +650,8 @@ async function policiesView() {
     section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
       versions.length > 0 && [el("label", {}, "Earlier versions", version),
         button("Load this version", () => put(versions[version.value].policies))],
-      button("Discard changes", () => put(kept.policies)))),
+      button("Discard changes", () => put(kept.policies))),
+    el("p.said", { id: "saved", role: "status" })),
     section("What it means", means),
     section("Simulate", note("Replays what is on record against the text above."),
       el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
@@ -661,8 +697,9 @@ async function route(event) {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
   } catch (/** @type {any} */ error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
-      : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
+      el("p.said.bad", { role: "alert" }, state.me && error.status === 404 ? error.message
+        : `${t("failed")} (${error.message})`), button(t("refresh"), () => route())]];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
   main.lang = tag;
