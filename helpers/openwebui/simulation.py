@@ -268,8 +268,8 @@ class Replay:
             for gauge in plan.gauges:
                 value = values[gauge.measure]
                 if gauge.clock is None:
-                    # A record from before the filter ends with its import.
-                    gauge.add(at, at if source == "backfill" else ended_at or at, value)
+                    # Without an end it still runs; an imported one has the end of the import.
+                    gauge.add(at, at if source == "backfill" else ended_at or NO_END, value)
                 else:
                     gauge.used += value
         return result
