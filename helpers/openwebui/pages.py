@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -248,7 +247,7 @@ class UsagePages:
     def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
-        self._waiting: Counter[str] = Counter()
+        self._waiting: list[str] = []  # users by id, once for each question
         self._saving = asyncio.Lock()
         self._app = self._make_app(app)
 
@@ -348,15 +347,13 @@ class UsagePages:
 
     async def _in_thread(self, user: Any, work: Callable[[], PageResult]) -> PageResult:
         waiting, who = self._waiting, str(user.id)
-        if waiting.total() >= MOST_WAITING or waiting[who] >= MOST_WAITING_OF_ONE:
+        if len(waiting) >= MOST_WAITING or waiting.count(who) >= MOST_WAITING_OF_ONE:
             raise PageError(503, "Too many wait for reports. Try again later.")
-        waiting[who] += 1
+        waiting.append(who)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            waiting[who] -= 1
-            if not waiting[who]:
-                del waiting[who]
+            waiting.remove(who)
 
 
 def is_page_path(path: str) -> bool:
