@@ -13,8 +13,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15393  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15110  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15398  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15115  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1520  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1779  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6035  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
@@ -77,15 +77,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 12684  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
 # 12857  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
 # 12955  openwebui.simulation         What is on record, replayed against a policies text.
-# 13284  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13613  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13808  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13875  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14002  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14286  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14573  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14740  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14896  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+# 13286  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13615  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13810  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13877  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14004  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14288  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14578  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14745  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14901  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -13045,7 +13045,9 @@ class ReplayPlan:
 
     def refusing(self, at: int, input_tokens: int) -> LimitState | None:
         """The limit that refuses a request at the second `at`, by the engine's own decision."""
-        decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
+        # The others can't be what refuses.
+        reached = (one for one in self.gauges if one.used >= one.amount or self.has_moments)
+        decision = Decision(tuple(gauge.state(at) for gauge in reached))
         if self.has_moments:
             decision = decision.with_request(Amounts(0, input_tokens))
         if self.is_task:  # replies that are still running don't cost a chat its title
@@ -13197,8 +13199,8 @@ class Replay:
             for gauge in plan.gauges:
                 value = values[gauge.measure]
                 if gauge.clock is None:
-                    # A record from before the filter ends with its import.
-                    gauge.add(at, at if source == "backfill" else ended_at or at, value)
+                    # Without an end it still runs; an imported one has the end of the import.
+                    gauge.add(at, at if source == "backfill" else ended_at or NO_END, value)
                 else:
                     gauge.used += value
         return result
@@ -14291,6 +14293,7 @@ LONGEST_PARAMETER = 400
 # Reports are read beside the chats, never in their way.
 PAGE_THREADS = 2
 MOST_WAITING = 50
+MOST_WAITING_OF_ONE = 10  # so that nobody fills them alone
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -14460,7 +14463,7 @@ class UsagePages:
     def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
-        self._waiting = 0
+        self._waiting: list[str] = []  # users by id, once for each question
         self._saving = asyncio.Lock()
         self._app = self._make_app(app)
 
@@ -14527,20 +14530,21 @@ class UsagePages:
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
         asked = await self._read_request(request, user)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+        return await self._in_thread(user, lambda: as_answer(route.handler(asked)))
 
     async def _save_policies(self, request: Request, user: Any) -> Response:
         """Save a text through Open WebUI's own functions, and keep the one before."""
         asked = await self._read_request(request, user)
-        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        text = await self._in_thread(user, lambda: read_policies_text(asked.body))
         # One after the other, so that the newest version is the text in force.
         async with self._saving:
-            await self._in_thread(partial(asked.data.read, read_versions))  # or nothing is saved
+            # Where it can't be read nothing is saved.
+            await self._in_thread(user, partial(asked.data.read, read_versions))
             before = await store_policies(self._guard.function_id, text)
             log.info("Usage limits: %s has saved the policies on the page", asked.actor)
             await self._guard.switch(now=True)
             note = partial(note_version, asked.data, before, text, asked.actor)
-            return await self._in_thread(lambda: as_answer(note()))
+            return await self._in_thread(user, lambda: as_answer(note()))
 
     async def _read_request(self, request: Request, user: Any) -> PageRequest:
         changes = request.method != "GET"
@@ -14557,14 +14561,15 @@ class UsagePages:
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
         return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
-    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
-        if self._waiting >= MOST_WAITING:
+    async def _in_thread(self, user: Any, work: Callable[[], PageResult]) -> PageResult:
+        waiting, who = self._waiting, str(user.id)
+        if len(waiting) >= MOST_WAITING or waiting.count(who) >= MOST_WAITING_OF_ONE:
             raise PageError(503, "Too many wait for reports. Try again later.")
-        self._waiting += 1
+        waiting.append(who)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            self._waiting -= 1
+            waiting.remove(who)
 
 def is_page_path(path: str) -> bool:
     """Whether a path is one of the pages'."""
