@@ -13,79 +13,79 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15267  filter                       Open WebUI's hooks, and nothing but hooks.
-# 14984  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1516  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1775  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6031  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4588  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11135  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2794  metering.usage               What one reply is charged for, added up from its stream …
-#  3101  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15371  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15088  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1520  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1779  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6035  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4592  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11132  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2798  metering.usage               What one reply is charged for, added up from its stream …
+#  3105  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
-#   172  errors                       The exceptions, each carrying its data.
-#   221  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   226  texts                        Texts from outside: what a client, a browser or a provider …
-#   246  limits.periods               The calendar and rolling periods, the window each gives at …
-#   536  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   675  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   697  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1029  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1109  limits.policies_text         TOML to policies, and what an error says about it.
-#  1935  metering.pieces              What a text costs at least, by the first steps of the …
-#  2093  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2318  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2575  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3209  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3293  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3577  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3786  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4226  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4876  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5019  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5288  ledger.reports               What records add up to by user, model, day, group and …
-#  5598  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5714  ledger.grants                What administrators add to limits, reset and take back; …
-#  5896  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  5989  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6518  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6702  openwebui.languages.en       18 languages.
-#  7346  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7391  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8315  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8797  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8878  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  8971  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9081  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9468  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9527  openwebui.replies            One reply from its admission to its end.
-#  9919  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10155  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10470  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10613  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10732  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10817  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10875  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10957  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11605  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11643  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11747  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11929  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12032  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12379  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12571  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12651  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12796  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12894  openwebui.simulation         What is on record, replayed against a policies text.
-# 13199  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13520  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13715  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13782  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13909  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14193  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14447  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14614  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14770  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   173  errors                       The exceptions, each carrying its data.
+#   222  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   227  texts                        Texts from outside: what a client, a browser or a provider …
+#   247  limits.periods               The calendar and rolling periods, the window each gives at …
+#   537  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   676  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   698  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1030  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1110  limits.policies_text         TOML to policies, and what an error says about it.
+#  1939  metering.pieces              What a text costs at least, by the first steps of the …
+#  2097  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2322  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2579  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3213  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3297  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3581  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3790  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4230  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4880  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5023  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5292  ledger.reports               What records add up to by user, model, day, group and …
+#  5602  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5718  ledger.grants                What administrators add to limits, reset and take back; …
+#  5900  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  5993  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6515  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6699  openwebui.languages.en       18 languages.
+#  7343  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7388  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8312  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8794  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8875  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  8968  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9078  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9465  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9524  openwebui.replies            One reply from its admission to its end.
+#  9916  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10152  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10467  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10610  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10729  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10814  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10872  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10954  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11602  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11640  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11743  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11925  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12029  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12377  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12582  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12662  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12835  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12933  openwebui.simulation         What is on record, replayed against a policies text.
+# 13262  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13591  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13786  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13853  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13980  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14264  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14551  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14718  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14874  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -165,6 +165,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError, StatementError
 )
 from sqlalchemy.pool import NullPool, QueuePool
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -1344,8 +1345,11 @@ def key_error(
 
 def shown_value(value: object, longest: int = 60) -> str:
     """A value about as the text has it."""
-    as_json = json.dumps(value, ensure_ascii=False, default=str)
-    text = str(value) if isinstance(value, Decimal) else as_json
+    try:
+        as_json = json.dumps(value, ensure_ascii=False, default=str)
+        text = str(value) if isinstance(value, Decimal) else as_json
+    except ValueError:  # Python writes out no number of thousands of digits, as 0xfff… has them
+        return "a number with too many digits"
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 def parse_policies(text: str) -> PolicySet:
@@ -5607,8 +5611,9 @@ SUM_COLUMNS = (
     "cost_usd",
     "estimated_requests",
 )
-# What a spreadsheet takes for the beginning of a formula.
-FORMULA_SIGNS = ("=", "+", "-", "@")
+# What a spreadsheet takes for the beginning of a formula: at a cell's start, which to half of the
+# world's spreadsheets is also what follows a semicolon; in Japanese ones, with full-width signs.
+FORMULA = re.compile(r"(^|;)(?=[\s'\"]*[=+\-@＝＋－＠])")
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
@@ -5655,8 +5660,7 @@ def printable(text: str) -> str:
 
 def csv_cell(text: str | None) -> str:
     """A text that a spreadsheet shows and doesn't compute."""
-    shown = printable(text or "")
-    return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
+    return FORMULA.sub(r"\1'", printable(text or ""))
 
 def key_columns(dimensions: Sequence[str]) -> list[str]:
     """The columns that identify a row."""
@@ -6034,6 +6038,7 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
 # How long it may take to find out when a limit opens again: who is refused is told something.
 LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
+MOST_SET_ASIDE = 1_000
 DROP_BATCH = 1_000
 # A clock is believed once it has been right for a week, or for as long as records are kept, where
 # the month before that has records, too: a gap looks the same as a clock that has jumped ahead.
@@ -6125,7 +6130,7 @@ class Ledger:
         self._file: tuple[int, int] | None = None  # in which it was prepared
         self._refused = 0  # statements, before the tables were looked at last
         self.known_resets: KnownResets = {}
-        self._set_aside: list[str] = []  # records that can't be settled
+        self._set_aside: deque[str] = deque(maxlen=MOST_SET_ASIDE)  # can't be settled
         self._preparing = Lock()
 
     def _now(self) -> int:
@@ -6430,14 +6435,6 @@ class Ledger:
         )
         closed, _ = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
         return closed
-
-    def drop_older(self, seconds: int) -> int:
-        """Drop what is older than that and no open window needs; returns how many records."""
-        oldest = self.find_oldest_kept(seconds)
-        dropped = 0
-        while oldest is not None and (batch := self.drop_some(oldest)):
-            dropped += batch
-        return dropped
 
     def find_oldest_kept(self, seconds: int) -> int | None:
         """From when on records are kept; None where the clock can't be believed."""
@@ -11695,9 +11692,8 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
     people = select(account.id, account.email, account.role, account.name).limit(MOST_USERS)
     members = select(member.group_id, member.user_id)
     if user is not None:
-        wanted = "".join(storable([user]))
         people = people.where(
-            or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
+            or_(account.id == user, func.lower(account.email) == user.strip().lower())
         )
     found = {
         str(key): (
@@ -11951,9 +11947,10 @@ def read_flag(text: str | None) -> bool:
     Raises:
         PageError: It is neither.
     """
-    if text not in (None, "", "true", "false", "1", "0"):
+    word = (text or "").lower()  # some libraries write True
+    if word not in ("", "true", "false", "1", "0"):
         raise PageError(400, "near: true or false")
-    return text in ("true", "1")
+    return word in ("true", "1")
 
 async def read_body(request: Request) -> Json:
     """The JSON object that a request carries; {} where it carries nothing.
@@ -12095,7 +12092,8 @@ class PageData:
         """
         if not isinstance(key, str) or not 0 < len(key.strip()) <= LONGEST_NAME:
             raise PageError(400, "user: the id or the e-mail address of a user")
-        directory = self.directory(key)
+        # A text that no database has names nobody.
+        directory = self.directory(key if clean_text(key, LONGEST_NAME) == key else "")
         # An id is never taken for an address.
         found = key if key in directory.people else next(iter(directory.people), None)
         if found is None:
@@ -12409,8 +12407,8 @@ def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
     limits_by_pool = {one.name: limits for one, limits in data.pool_limits()}
     if not isinstance(pool, str) or pool not in limits_by_pool:
         known = ", ".join(limits_by_pool) or "there are none"
-        given = quoted_text(pool) if isinstance(pool, str) else "pool"
-        raise PageError(404, f"There is no pool {given}. Pools: {known}.")
+        given = f" {quoted_text(pool)}" if isinstance(pool, str) else " of that kind"
+        raise PageError(404, f"There is no pool{given}. Pools: {known}.")
     return GrantTarget(f"pool {pool}", tuple(limits_by_pool[pool]), {"pool": pool})
 
 def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
@@ -12419,6 +12417,7 @@ def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    check_names(body, ("user", "pool", "limit", "amount", "reason"))
     wanted = read_limit_text(body.get("limit"))
     amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
     target = find_target(data, body)
@@ -12440,11 +12439,15 @@ def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    check_names(body, ("user", "pool", "limits", "reason"))
     reason, target = read_reason(body), find_target(data, body)
     texts = body.get("limits")
     if isinstance(texts, str):
-        texts = [] if texts.strip().lower() == "all" else [texts]
-    if texts is not None and (not isinstance(texts, list) or len(texts) > MOST_RESET_AT_ONCE):
+        texts = None if texts.strip().lower() == "all" else [texts]
+    # Whoever sends an empty list has found no limit to reset, and doesn't mean all of them.
+    if texts is not None and (
+        not isinstance(texts, list) or not 0 < len(texts) <= MOST_RESET_AT_ONCE
+    ):
         raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
     named = [
         applied for text in texts or () for applied in matching(target, read_limit_text(text), text)
@@ -12482,6 +12485,7 @@ def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Jso
     Raises:
         PageError: There is none that still holds.
     """
+    check_names(body, ("reason",))
     reason = read_reason(body)
     missing = PageError(404, "There is no such grant, or it holds no more.")
     if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
@@ -12495,17 +12499,28 @@ def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Jso
         raise missing
     return {"id": key, "revoked": True, "reason": reason, "revoked_by": by}
 
+def check_names(body: Mapping[str, Any], known: Sequence[str]) -> None:
+    """See that a change has nothing that isn't understood: `limit` for `limits` would reset all.
+
+    Raises:
+        PageError: It has.
+    """
+    for name in body:
+        if name not in known:
+            raise PageError(400, f"unknown {quoted_text(name)}; allowed: {', '.join(known)}")
+
 def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
     """The limits of a user or a pool that count what is wanted.
 
     Raises:
         PageError: There is none; it lists those that there are.
     """
-    found = tuple(
-        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
-    )
+    adding = [one for one in target.limits if not one.limit.is_moment]
+    found = tuple(one for one in adding if one.limit.counts == wanted.counts)
+    if wanted.is_moment:
+        raise PageError(400, f"limit: {wanted} adds nothing up that could be granted or reset")
     if not found:
-        known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
+        known = ", ".join(dict.fromkeys(str(one.limit) for one in adding))
         raise PageError(
             400,
             f"limit: {quoted_text(str(text))} counts what no limit of {target.name} counts; "
@@ -12533,24 +12548,20 @@ def read_amount(value: object, measure: Measure) -> int:
         PageError: It isn't a positive number of a sensible size.
     """
     money = measure == "cost"
-    allowed = PageError(
-        400, f'amount: a number above 0{" of dollars" if money else ""}, such as 10 or "10k"'
-    )
+    most = f"{LARGEST_GRANT // (1_000_000 if money else 1):,}"
+    what = "dollars with up to 6 decimals" if money else "a whole number"
+    allowed = PageError(400, f'amount: {what} above 0, at most {most}, such as 10 or "10k"')
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise allowed
     # Python refuses to write out really long numbers.
     if isinstance(value, int) and not 0 < value <= LARGEST_GRANT:
         raise allowed
-    text = str(value).strip()
+    # A number has no thousands' point: six decimals, so that 1.125 isn't taken for one.
+    text = f"{value:.6f}" if isinstance(value, float) else str(value).strip()
     if not text or len(text) > 40:
         raise allowed
     try:
-        if money:
-            amount = read_dollars(text.removeprefix("$"))
-        elif isinstance(value, float):
-            amount = int(value) if value.is_integer() else 0
-        else:
-            amount = read_count(text, "token")
+        amount = read_dollars(text.removeprefix("$")) if money else read_count(text, "token")
     except (NotationError, ValueError, OverflowError):
         raise allowed from None
     if not 0 < amount <= LARGEST_GRANT:
@@ -12657,18 +12668,46 @@ MOST_MODELS_SHOWN = 20
 MOST_NEAR = 20
 MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
 
-def asks_for_usage(body: Mapping[str, Any]) -> bool:
-    """Whether the message that is to be answered is the command; what follows it is ignored."""
-    messages = body.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    if not isinstance(last, Mapping) or last.get("role") != "user":
+def is_command(message: object) -> bool:
+    """Whether a user's message is the command and nothing else, whatever is attached to it."""
+    if not isinstance(message, Mapping) or message.get("role") != "user":
         return False
-    content = last.get("content")
-    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
-        content = content[0].get("text")
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, Mapping)]
+        texts = [part.get("text") for part in parts if part.get("type") == "text"]
+        content = texts[0] if len(texts) == 1 else None
     if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
         return False
-    return content.split()[:1] == [COMMAND]
+    return content.strip().lower() == COMMAND  # a phone may begin a message with a capital
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command, or its answer to go on with."""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return False
+    last = messages[-1] if messages else None
+    if isinstance(last, Mapping) and last.get("role") == "assistant":
+        messages = messages[:-1]
+    return any(map(is_command, messages[-1:]))
+
+def drop_answered(body: dict[str, Any]) -> None:
+    """Take earlier commands and their answers out of what a model gets.
+
+    They cost tokens, and an administrator's answer names others.
+    """
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not any(map(is_command, messages[:-1])):
+        return
+    kept: list[Any] = []
+    answered = False
+    for message in messages:
+        asked = is_command(message)
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if not asked and not (answered and role == "assistant"):
+            kept.append(message)
+        answered = asked
+    body["messages"] = kept
 
 def markdown_cell(text: str) -> str:
     """A name as the cell of a table shows it, whatever signs are in it."""
@@ -12974,15 +13013,21 @@ class ReplayPlan:
     """How the records of one user with the same model and source are replayed."""
 
     gauges: tuple[Gauge, ...]
-    decided: bool  # whether such a request can be refused
-    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
-    has_moments: bool
+    rule: ModelRule  # what it costs by the text
+    changed: bool = False  # whether that isn't what is on record
+    asked: bool = False  # whether it is a request of the user's own
+    refusable: bool = False
+    is_task: bool = False
+    only_counted: bool = False  # whether what counted for nothing on record still does
+    has_moments: bool = False
 
     def refusing(self, at: int, input_tokens: int) -> LimitState | None:
         """The limit that refuses a request at the second `at`, by the engine's own decision."""
         decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
         if self.has_moments:
             decision = decision.with_request(Amounts(0, input_tokens))
+        if self.is_task:  # replies that are still running don't cost a chat its title
+            decision = Decision(tuple(one for one in decision.states if not one.is_only_held))
         return decision.refusing
 
 @dataclass(frozen=True, slots=True)
@@ -13059,6 +13104,8 @@ class Replay:
         find_rules: The model's rule in the text, and the one that its records were charged by.
         rules: Where calendar periods begin.
         tasks_counted: Whether tasks count toward limits.
+        tasks_did_count: Whether they do on record.
+        exempt: The ids of users who are never refused: they use up pools all the same.
     """
 
     def __init__(
@@ -13067,9 +13114,12 @@ class Replay:
         find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
         rules: CalendarRules,
         tasks_counted: bool,
+        tasks_did_count: bool = False,
+        exempt: Collection[str] = (),
     ) -> None:
         self._find_limits, self._find_rules = find_limits, find_rules
         self._rules, self._tasks_counted = rules, tasks_counted
+        self._tasks_did_count, self._exempt = tasks_did_count, exempt
         self._clocks: dict[str, PeriodClock] = {}
         self._gauges: dict[tuple[object, ...], Gauge] = {}
         self._applied: dict[tuple[int, str], AppliedLimit] = {}
@@ -13096,9 +13146,11 @@ class Replay:
                 plan = plans[key] = self._make_plan(key, at)
                 next_turn = self._turn_clocks(at)
             state, ended_at, requests, input_tokens, output_tokens, cost = row[5:11]
+            if plan.only_counted and not requests:
+                continue
             if state == "released":
                 requests = input_tokens = output_tokens = cost = 0
-            elif plan.rule is not None:
+            elif plan.changed or not requests:
                 counted = recounted(row, plan.rule)
                 requests, input_tokens = counted.requests, counted.input_tokens
                 output_tokens, cost = counted.output_tokens, counted.cost_micros
@@ -13109,18 +13161,22 @@ class Replay:
                 # Nobody needs a decision about limits of which none is reached.
                 if gauge.used >= gauge.amount:
                     suspicious = True
-            if at >= since and plan.decided:
-                result.requests += 1
-                refusing = plan.refusing(at, input_tokens) if suspicious else None
+            if at >= since:
+                result.requests += plan.asked
+                refusing = None
+                if suspicious and plan.refusable:
+                    refusing = plan.refusing(at, input_tokens)
                 if refusing is not None:
-                    tokens = input_tokens + output_tokens
-                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    if plan.asked:
+                        tokens = input_tokens + output_tokens
+                        result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
                     continue
             values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
             for gauge in plan.gauges:
                 value = values[gauge.measure]
                 if gauge.clock is None:
-                    gauge.add(at, ended_at or at, value)
+                    # A record from before the filter ends with its import.
+                    gauge.add(at, at if source == "backfill" else ended_at or at, value)
                 else:
                     gauge.used += value
         return result
@@ -13136,19 +13192,26 @@ class Replay:
         user_id, group_ids, names, source = key
         model_names = split_names(names)
         rule, recorded_by = self._find_rules(model_names)
-        counts_toward_nothing = source == "direct" or not rule.weight
-        if source == "task" and not self._tasks_counted:
-            counts_toward_nothing = True
-        if counts_toward_nothing:
-            return ReplayPlan((), False, None, False)
+        # Users can ask for a task itself, which always counts. Where all tasks do on record, that
+        # can't be told.
+        uncounted_task = source == "task" and not self._tasks_counted
+        if source == "direct" or not rule.weight or (uncounted_task and self._tasks_did_count):
+            return ReplayPlan((), rule)
         gauges = tuple(
             self._gauge(applied, at)
             for applied in self._find_limits(user_id, group_ids)
             if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
         )
-        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
-        changed = None if rule == recorded_by else rule
-        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+        return ReplayPlan(
+            gauges,
+            rule,
+            changed=rule != recorded_by,
+            asked=source not in ("task", "backfill"),
+            refusable=source != "backfill" and user_id not in self._exempt,
+            is_task=source == "task",
+            only_counted=uncounted_task,
+            has_moments=any(gauge.applied.limit.is_moment for gauge in gauges),
+        )
 
     def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
         limit = applied.limit
@@ -13202,7 +13265,6 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
-DAY = 86_400
 # One at a time, since each keeps a core busy for seconds.
 SIMULATING = Lock()
 
@@ -13386,7 +13448,9 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     identities = identities_of(data, policies, directory)
 
     # Limits have the windows of now here, which the replay doesn't look at.
-    finder = LimitFinder(valves, identities, data.now)
+    everyone = valves.model_copy(update={"exempt_admins": False})
+    finder = LimitFinder(everyone, identities, data.now)
+    exempt = {one.user_id for one in directory.subjects() if is_exempt(valves, one)}
 
     def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
         # The groups of that time; the role of now, as it isn't on record.
@@ -13404,7 +13468,14 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
-    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+    replay = Replay(
+        find_limits,
+        find_rules,
+        rules,
+        policies.tasks_counted,
+        current.tasks_counted,
+        exempt,
+    )
 
     def read(connection: Connection) -> SimulationResult:
         return replay.run(read_replayed(connection, start, until), since)
@@ -14251,7 +14322,11 @@ class Route:
 
 def answer_me(asked: PageRequest) -> object:
     """The user's own limits and use."""
-    return asked.data.me(str(asked.user.id))
+    found = asked.data.me(str(asked.user.id))
+    for grant in found["grants"]:
+        if grant["scope"] == "pool" and asked.user.role != "admin":
+            grant["granted_by"] = grant["reason"] = ""  # it may name others
+    return found
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
@@ -14282,8 +14357,7 @@ def answer_report(asked: PageRequest) -> object:
     kind = parameters.get("format") or "json"
     if kind not in ("json", "csv"):
         raise PageError(400, "format: json or csv")
-    since = read_instant(parameters.get("since") or None, "since", zone)
-    until = read_instant(parameters.get("until") or None, "until", zone)
+    since, until = (read_time(parameters, name, zone) for name in ("since", "until"))
     if since is not None and until is not None and since >= until:
         raise PageError(400, "until: a time after since")
     reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
@@ -14293,6 +14367,17 @@ def answer_report(asked: PageRequest) -> object:
     name = f"usage-by-{'-'.join(wanted)}.csv"
     disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
+
+def read_time(parameters: Mapping[str, str], name: str, zone: ZoneInfo) -> int | None:
+    """A time in the query, in seconds since 1970; None where there is none.
+
+    A plus that nobody has encoded arrives as a blank.
+
+    Raises:
+        ConfigurationError: It is neither a date nor an instant.
+    """
+    text = re.sub(r"(:\d\d\S*) (\d\d:?\d\d)$", r"\1+\2", parameters.get(name) or "")
+    return read_instant(text or None, name, zone)
 
 def answer_grant(asked: PageRequest) -> object:
     """A grant that was made."""
@@ -14321,7 +14406,7 @@ def answer_policies(asked: PageRequest) -> object:
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
     zone = asked.data.valves.calendar_rules.timezone
-    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    since = read_time(asked.parameters, "since", zone)
     oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
     default = int((asked.data.now - timedelta(days=7)).timestamp())
     return shadow_refusals(asked.data, max(oldest, default if since is None else since))
@@ -14329,7 +14414,7 @@ def answer_shadow(asked: PageRequest) -> object:
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
-    Route("GET", "/api/users/{key}", answer_user),
+    Route("GET", "/api/users/{key:path}", answer_user),  # an address may have a slash
     Route("GET", "/api/pools", answer_pools),
     Route("GET", "/api/overview", answer_overview),
     Route("GET", "/api/report", answer_report),
@@ -14354,13 +14439,30 @@ class UsagePages:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
         self._waiting = 0
-        self.app = self._make_app(app)
+        self._saving = asyncio.Lock()
+        self._app = self._make_app(app)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every answer, Open WebUI's own refusals too, is kept by nobody."""
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(PAGE_HEADERS)
+            await send(message)
+
+        with suppress(Exception):  # which was answered and logged, and is raised all the same
+            await self._app(scope, receive, send_marked)
 
     def _make_app(self, host: Any) -> FastAPI:
         auth = import_module("open_webui.utils.auth")
         anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
         app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         app.state = host.state
+
+        async def fail(_: Request, error: Exception) -> Response:
+            return error_answer(error)
+
+        app.add_exception_handler(Exception, fail)  # where it can't be seen who asks
         for path in (PAGE_PATH, f"{PAGE_PATH}/"):
             self._add(app, path, ["GET"], anyone, self._show_page)
         for route in ROUTES:
@@ -14387,7 +14489,6 @@ class UsagePages:
                 response = await answer(request, user)
             except Exception as error:
                 response = error_answer(error)
-            response.headers.update(PAGE_HEADERS)
             return response
 
         endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
@@ -14410,11 +14511,14 @@ class UsagePages:
         """Save a text through Open WebUI's own functions, and keep the one before."""
         asked = await self._read_request(request, user)
         text = await self._in_thread(lambda: read_policies_text(asked.body))
-        before = await store_policies(self._guard.function_id, text)
-        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
-        await self._guard.switch(now=True)
-        note = partial(note_version, asked.data, before, text, asked.actor)
-        return await self._in_thread(lambda: as_answer(note()))
+        # One after the other, so that the newest version is the text in force.
+        async with self._saving:
+            await self._in_thread(partial(asked.data.read, read_versions))  # or nothing is saved
+            before = await store_policies(self._guard.function_id, text)
+            log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+            await self._guard.switch(now=True)
+            note = partial(note_version, asked.data, before, text, asked.actor)
+            return await self._in_thread(lambda: as_answer(note()))
 
     async def _read_request(self, request: Request, user: Any) -> PageRequest:
         changes = request.method != "GET"
@@ -14672,7 +14776,7 @@ class UsageLimitsLayer:
             self._pages[guard] = UsagePages(guard, scope["app"])
         scope.setdefault("state", {})
         await note_key(scope)
-        await self._pages[guard].app(scope, receive, send)
+        await self._pages[guard].serve(scope, receive, send)
 
     async def serve_form(self, scope: Scope, send: Send) -> Send:
         """Bring the form's notes up to date before it opens; explain a save that is refused."""
@@ -15321,6 +15425,8 @@ class Filter:
             await answer_usage(
                 valves, self._ledgers, str(user["id"]), metadata, asked.reader, link, emitter
             )
+        if on_page:
+            drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
         try:
             draft = await Draft.of(

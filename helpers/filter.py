@@ -33,7 +33,7 @@ from helpers.openwebui.model_calls import watch_model_calls
 from helpers.openwebui.replies import METADATA_KEY, Emitter, drop_round, find_reply, is_older
 from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
-from helpers.openwebui.usage_command import answer_usage, asks_for_usage
+from helpers.openwebui.usage_command import answer_usage, asks_for_usage, drop_answered
 from helpers.openwebui.valves import FORM_TEXTS, AdminValves, PersonalValves
 
 # A prompt that retrieval made longer than this is written down before the model is called.
@@ -91,6 +91,8 @@ class Filter:
             await answer_usage(
                 valves, self._ledgers, str(user["id"]), metadata, asked.reader, link, emitter
             )
+        if on_page:
+            drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
         try:
             draft = await Draft.of(

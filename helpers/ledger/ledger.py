@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,6 +55,7 @@ from helpers.metering.charges import Charge
 # How long it may take to find out when a limit opens again: who is refused is told something.
 LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
+MOST_SET_ASIDE = 1_000
 DROP_BATCH = 1_000
 # A clock is believed once it has been right for a week, or for as long as records are kept, where
 # the month before that has records, too: a gap looks the same as a clock that has jumped ahead.
@@ -150,7 +152,7 @@ class Ledger:
         self._file: tuple[int, int] | None = None  # in which it was prepared
         self._refused = 0  # statements, before the tables were looked at last
         self.known_resets: KnownResets = {}
-        self._set_aside: list[str] = []  # records that can't be settled
+        self._set_aside: deque[str] = deque(maxlen=MOST_SET_ASIDE)  # can't be settled
         self._preparing = Lock()
 
     def _now(self) -> int:
@@ -455,14 +457,6 @@ class Ledger:
         )
         closed, _ = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
         return closed
-
-    def drop_older(self, seconds: int) -> int:
-        """Drop what is older than that and no open window needs; returns how many records."""
-        oldest = self.find_oldest_kept(seconds)
-        dropped = 0
-        while oldest is not None and (batch := self.drop_some(oldest)):
-            dropped += batch
-        return dropped
 
     def find_oldest_kept(self, seconds: int) -> int | None:
         """From when on records are kept; None where the clock can't be believed."""

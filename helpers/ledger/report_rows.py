@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ SUM_COLUMNS = (
     "cost_usd",
     "estimated_requests",
 )
-# What a spreadsheet takes for the beginning of a formula.
-FORMULA_SIGNS = ("=", "+", "-", "@")
+# What a spreadsheet takes for the beginning of a formula: at a cell's start, which to half of the
+# world's spreadsheets is also what follows a semicolon; in Japanese ones, with full-width signs.
+FORMULA = re.compile(r"(^|;)(?=[\s'\"]*[=+\-@＝＋－＠])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,7 @@ def printable(text: str) -> str:
 
 def csv_cell(text: str | None) -> str:
     """A text that a spreadsheet shows and doesn't compute."""
-    shown = printable(text or "")
-    return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
+    return FORMULA.sub(r"\1'", printable(text or ""))
 
 
 def key_columns(dimensions: Sequence[str]) -> list[str]:

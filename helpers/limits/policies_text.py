@@ -273,8 +273,11 @@ def key_error(
 
 def shown_value(value: object, longest: int = 60) -> str:
     """A value about as the text has it."""
-    as_json = json.dumps(value, ensure_ascii=False, default=str)
-    text = str(value) if isinstance(value, Decimal) else as_json
+    try:
+        as_json = json.dumps(value, ensure_ascii=False, default=str)
+        text = str(value) if isinstance(value, Decimal) else as_json
+    except ValueError:  # Python writes out no number of thousands of digits, as 0xfff… has them
+        return "a number with too many digits"
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, func, null, or_, select
 
 from helpers.limits.policy import GroupRef, Subject
-from helpers.openwebui.host import storable
 from helpers.texts import LONGEST_NAME, clean_text
 
 # More users than any page lists.
@@ -67,9 +66,8 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
     people = select(account.id, account.email, account.role, account.name).limit(MOST_USERS)
     members = select(member.group_id, member.user_id)
     if user is not None:
-        wanted = "".join(storable([user]))
         people = people.where(
-            or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
+            or_(account.id == user, func.lower(account.email) == user.strip().lower())
         )
     found = {
         str(key): (

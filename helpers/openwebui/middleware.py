@@ -86,7 +86,7 @@ class UsageLimitsLayer:
             self._pages[guard] = UsagePages(guard, scope["app"])
         scope.setdefault("state", {})
         await note_key(scope)
-        await self._pages[guard].app(scope, receive, send)
+        await self._pages[guard].serve(scope, receive, send)
 
     async def serve_form(self, scope: Scope, send: Send) -> Send:
         """Bring the form's notes up to date before it opens; explain a save that is refused."""

@@ -38,9 +38,10 @@ def read_flag(text: str | None) -> bool:
     Raises:
         PageError: It is neither.
     """
-    if text not in (None, "", "true", "false", "1", "0"):
+    word = (text or "").lower()  # some libraries write True
+    if word not in ("", "true", "false", "1", "0"):
         raise PageError(400, "near: true or false")
-    return text in ("true", "1")
+    return word in ("true", "1")
 
 
 async def read_body(request: Request) -> Json:

@@ -45,7 +45,7 @@ from helpers.openwebui.page_limits import (
 )
 from helpers.openwebui.valves import AdminValves
 from helpers.openwebui.wording import Language
-from helpers.texts import LONGEST_NAME
+from helpers.texts import LONGEST_NAME, clean_text
 
 MOST_REPLIES = 200
 MOST_GRANTS = 500
@@ -112,7 +112,8 @@ class PageData:
         """
         if not isinstance(key, str) or not 0 < len(key.strip()) <= LONGEST_NAME:
             raise PageError(400, "user: the id or the e-mail address of a user")
-        directory = self.directory(key)
+        # A text that no database has names nobody.
+        directory = self.directory(key if clean_text(key, LONGEST_NAME) == key else "")
         # An id is never taken for an address.
         found = key if key in directory.people else next(iter(directory.people), None)
         if found is None:

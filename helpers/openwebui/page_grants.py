@@ -60,8 +60,8 @@ def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
     limits_by_pool = {one.name: limits for one, limits in data.pool_limits()}
     if not isinstance(pool, str) or pool not in limits_by_pool:
         known = ", ".join(limits_by_pool) or "there are none"
-        given = quoted_text(pool) if isinstance(pool, str) else "pool"
-        raise PageError(404, f"There is no pool {given}. Pools: {known}.")
+        given = f" {quoted_text(pool)}" if isinstance(pool, str) else " of that kind"
+        raise PageError(404, f"There is no pool{given}. Pools: {known}.")
     return GrantTarget(f"pool {pool}", tuple(limits_by_pool[pool]), {"pool": pool})
 
 
@@ -71,6 +71,7 @@ def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    check_names(body, ("user", "pool", "limit", "amount", "reason"))
     wanted = read_limit_text(body.get("limit"))
     amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
     target = find_target(data, body)
@@ -93,11 +94,15 @@ def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    check_names(body, ("user", "pool", "limits", "reason"))
     reason, target = read_reason(body), find_target(data, body)
     texts = body.get("limits")
     if isinstance(texts, str):
-        texts = [] if texts.strip().lower() == "all" else [texts]
-    if texts is not None and (not isinstance(texts, list) or len(texts) > MOST_RESET_AT_ONCE):
+        texts = None if texts.strip().lower() == "all" else [texts]
+    # Whoever sends an empty list has found no limit to reset, and doesn't mean all of them.
+    if texts is not None and (
+        not isinstance(texts, list) or not 0 < len(texts) <= MOST_RESET_AT_ONCE
+    ):
         raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
     named = [
         applied for text in texts or () for applied in matching(target, read_limit_text(text), text)
@@ -137,6 +142,7 @@ def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Jso
     Raises:
         PageError: There is none that still holds.
     """
+    check_names(body, ("reason",))
     reason = read_reason(body)
     missing = PageError(404, "There is no such grant, or it holds no more.")
     if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
@@ -151,17 +157,29 @@ def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Jso
     return {"id": key, "revoked": True, "reason": reason, "revoked_by": by}
 
 
+def check_names(body: Mapping[str, Any], known: Sequence[str]) -> None:
+    """See that a change has nothing that isn't understood: `limit` for `limits` would reset all.
+
+    Raises:
+        PageError: It has.
+    """
+    for name in body:
+        if name not in known:
+            raise PageError(400, f"unknown {quoted_text(name)}; allowed: {', '.join(known)}")
+
+
 def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
     """The limits of a user or a pool that count what is wanted.
 
     Raises:
         PageError: There is none; it lists those that there are.
     """
-    found = tuple(
-        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
-    )
+    adding = [one for one in target.limits if not one.limit.is_moment]
+    found = tuple(one for one in adding if one.limit.counts == wanted.counts)
+    if wanted.is_moment:
+        raise PageError(400, f"limit: {wanted} adds nothing up that could be granted or reset")
     if not found:
-        known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
+        known = ", ".join(dict.fromkeys(str(one.limit) for one in adding))
         raise PageError(
             400,
             f"limit: {quoted_text(str(text))} counts what no limit of {target.name} counts; "
@@ -191,24 +209,20 @@ def read_amount(value: object, measure: Measure) -> int:
         PageError: It isn't a positive number of a sensible size.
     """
     money = measure == "cost"
-    allowed = PageError(
-        400, f'amount: a number above 0{" of dollars" if money else ""}, such as 10 or "10k"'
-    )
+    most = f"{LARGEST_GRANT // (1_000_000 if money else 1):,}"
+    what = "dollars with up to 6 decimals" if money else "a whole number"
+    allowed = PageError(400, f'amount: {what} above 0, at most {most}, such as 10 or "10k"')
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise allowed
     # Python refuses to write out really long numbers.
     if isinstance(value, int) and not 0 < value <= LARGEST_GRANT:
         raise allowed
-    text = str(value).strip()
+    # A number has no thousands' point: six decimals, so that 1.125 isn't taken for one.
+    text = f"{value:.6f}" if isinstance(value, float) else str(value).strip()
     if not text or len(text) > 40:
         raise allowed
     try:
-        if money:
-            amount = read_dollars(text.removeprefix("$"))
-        elif isinstance(value, float):
-            amount = int(value) if value.is_integer() else 0
-        else:
-            amount = read_count(text, "token")
+        amount = read_dollars(text.removeprefix("$")) if money else read_count(text, "token")
     except (NotationError, ValueError, OverflowError):
         raise allowed from None
     if not 0 < amount <= LARGEST_GRANT:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from fastapi import Depends, FastAPI
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 
+from helpers.ledger.policy_versions import read_versions
 from helpers.ledger.report_rows import as_csv, as_json
 from helpers.ledger.reports import Selection, read_dimensions, read_instant
 from helpers.logs import log
+from helpers.openwebui.http_requests import Message, Receive, Scope, Send
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_answers import (
     PageError,
@@ -109,7 +114,11 @@ class Route:
 
 def answer_me(asked: PageRequest) -> object:
     """The user's own limits and use."""
-    return asked.data.me(str(asked.user.id))
+    found = asked.data.me(str(asked.user.id))
+    for grant in found["grants"]:
+        if grant["scope"] == "pool" and asked.user.role != "admin":
+            grant["granted_by"] = grant["reason"] = ""  # it may name others
+    return found
 
 
 def answer_users(asked: PageRequest) -> object:
@@ -146,8 +155,7 @@ def answer_report(asked: PageRequest) -> object:
     kind = parameters.get("format") or "json"
     if kind not in ("json", "csv"):
         raise PageError(400, "format: json or csv")
-    since = read_instant(parameters.get("since") or None, "since", zone)
-    until = read_instant(parameters.get("until") or None, "until", zone)
+    since, until = (read_time(parameters, name, zone) for name in ("since", "until"))
     if since is not None and until is not None and since >= until:
         raise PageError(400, "until: a time after since")
     reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
@@ -157,6 +165,18 @@ def answer_report(asked: PageRequest) -> object:
     name = f"usage-by-{'-'.join(wanted)}.csv"
     disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
+
+
+def read_time(parameters: Mapping[str, str], name: str, zone: ZoneInfo) -> int | None:
+    """A time in the query, in seconds since 1970; None where there is none.
+
+    A plus that nobody has encoded arrives as a blank.
+
+    Raises:
+        ConfigurationError: It is neither a date nor an instant.
+    """
+    text = re.sub(r"(:\d\d\S*) (\d\d:?\d\d)$", r"\1+\2", parameters.get(name) or "")
+    return read_instant(text or None, name, zone)
 
 
 def answer_grant(asked: PageRequest) -> object:
@@ -192,7 +212,7 @@ def answer_policies(asked: PageRequest) -> object:
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
     zone = asked.data.valves.calendar_rules.timezone
-    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    since = read_time(asked.parameters, "since", zone)
     oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
     default = int((asked.data.now - timedelta(days=7)).timestamp())
     return shadow_refusals(asked.data, max(oldest, default if since is None else since))
@@ -201,7 +221,7 @@ def answer_shadow(asked: PageRequest) -> object:
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
-    Route("GET", "/api/users/{key}", answer_user),
+    Route("GET", "/api/users/{key:path}", answer_user),  # an address may have a slash
     Route("GET", "/api/pools", answer_pools),
     Route("GET", "/api/overview", answer_overview),
     Route("GET", "/api/report", answer_report),
@@ -227,13 +247,30 @@ class UsagePages:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
         self._waiting = 0
-        self.app = self._make_app(app)
+        self._saving = asyncio.Lock()
+        self._app = self._make_app(app)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every answer, Open WebUI's own refusals too, is kept by nobody."""
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(PAGE_HEADERS)
+            await send(message)
+
+        with suppress(Exception):  # which was answered and logged, and is raised all the same
+            await self._app(scope, receive, send_marked)
 
     def _make_app(self, host: Any) -> FastAPI:
         auth = import_module("open_webui.utils.auth")
         anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
         app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         app.state = host.state
+
+        async def fail(_: Request, error: Exception) -> Response:
+            return error_answer(error)
+
+        app.add_exception_handler(Exception, fail)  # where it can't be seen who asks
         for path in (PAGE_PATH, f"{PAGE_PATH}/"):
             self._add(app, path, ["GET"], anyone, self._show_page)
         for route in ROUTES:
@@ -260,7 +297,6 @@ class UsagePages:
                 response = await answer(request, user)
             except Exception as error:
                 response = error_answer(error)
-            response.headers.update(PAGE_HEADERS)
             return response
 
         endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
@@ -283,11 +319,14 @@ class UsagePages:
         """Save a text through Open WebUI's own functions, and keep the one before."""
         asked = await self._read_request(request, user)
         text = await self._in_thread(lambda: read_policies_text(asked.body))
-        before = await store_policies(self._guard.function_id, text)
-        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
-        await self._guard.switch(now=True)
-        note = partial(note_version, asked.data, before, text, asked.actor)
-        return await self._in_thread(lambda: as_answer(note()))
+        # One after the other, so that the newest version is the text in force.
+        async with self._saving:
+            await self._in_thread(partial(asked.data.read, read_versions))  # or nothing is saved
+            before = await store_policies(self._guard.function_id, text)
+            log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+            await self._guard.switch(now=True)
+            note = partial(note_version, asked.data, before, text, asked.actor)
+            return await self._in_thread(lambda: as_answer(note()))
 
     async def _read_request(self, request: Request, user: Any) -> PageRequest:
         changes = request.method != "GET"

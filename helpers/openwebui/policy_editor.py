@@ -37,12 +37,11 @@ from helpers.openwebui.simulation import (
     SimulationResult,
     replay_start,
 )
-from helpers.openwebui.valves import AdminValves, read_policies
+from helpers.openwebui.valves import AdminValves, is_exempt, read_policies
 
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
-DAY = 86_400
 # One at a time, since each keeps a core busy for seconds.
 SIMULATING = Lock()
 
@@ -241,7 +240,9 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     identities = identities_of(data, policies, directory)
 
     # Limits have the windows of now here, which the replay doesn't look at.
-    finder = LimitFinder(valves, identities, data.now)
+    everyone = valves.model_copy(update={"exempt_admins": False})
+    finder = LimitFinder(everyone, identities, data.now)
+    exempt = {one.user_id for one in directory.subjects() if is_exempt(valves, one)}
 
     def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
         # The groups of that time; the role of now, as it isn't on record.
@@ -259,7 +260,14 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
-    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+    replay = Replay(
+        find_limits,
+        find_rules,
+        rules,
+        policies.tasks_counted,
+        current.tasks_counted,
+        exempt,
+    )
 
     def read(connection: Connection) -> SimulationResult:
         return replay.run(read_replayed(connection, start, until), since)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -102,15 +102,21 @@ class ReplayPlan:
     """How the records of one user with the same model and source are replayed."""
 
     gauges: tuple[Gauge, ...]
-    decided: bool  # whether such a request can be refused
-    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
-    has_moments: bool
+    rule: ModelRule  # what it costs by the text
+    changed: bool = False  # whether that isn't what is on record
+    asked: bool = False  # whether it is a request of the user's own
+    refusable: bool = False
+    is_task: bool = False
+    only_counted: bool = False  # whether what counted for nothing on record still does
+    has_moments: bool = False
 
     def refusing(self, at: int, input_tokens: int) -> LimitState | None:
         """The limit that refuses a request at the second `at`, by the engine's own decision."""
         decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
         if self.has_moments:
             decision = decision.with_request(Amounts(0, input_tokens))
+        if self.is_task:  # replies that are still running don't cost a chat its title
+            decision = Decision(tuple(one for one in decision.states if not one.is_only_held))
         return decision.refusing
 
 
@@ -191,6 +197,8 @@ class Replay:
         find_rules: The model's rule in the text, and the one that its records were charged by.
         rules: Where calendar periods begin.
         tasks_counted: Whether tasks count toward limits.
+        tasks_did_count: Whether they do on record.
+        exempt: The ids of users who are never refused: they use up pools all the same.
     """
 
     def __init__(
@@ -199,9 +207,12 @@ class Replay:
         find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
         rules: CalendarRules,
         tasks_counted: bool,
+        tasks_did_count: bool = False,
+        exempt: Collection[str] = (),
     ) -> None:
         self._find_limits, self._find_rules = find_limits, find_rules
         self._rules, self._tasks_counted = rules, tasks_counted
+        self._tasks_did_count, self._exempt = tasks_did_count, exempt
         self._clocks: dict[str, PeriodClock] = {}
         self._gauges: dict[tuple[object, ...], Gauge] = {}
         self._applied: dict[tuple[int, str], AppliedLimit] = {}
@@ -228,9 +239,11 @@ class Replay:
                 plan = plans[key] = self._make_plan(key, at)
                 next_turn = self._turn_clocks(at)
             state, ended_at, requests, input_tokens, output_tokens, cost = row[5:11]
+            if plan.only_counted and not requests:
+                continue
             if state == "released":
                 requests = input_tokens = output_tokens = cost = 0
-            elif plan.rule is not None:
+            elif plan.changed or not requests:
                 counted = recounted(row, plan.rule)
                 requests, input_tokens = counted.requests, counted.input_tokens
                 output_tokens, cost = counted.output_tokens, counted.cost_micros
@@ -241,18 +254,22 @@ class Replay:
                 # Nobody needs a decision about limits of which none is reached.
                 if gauge.used >= gauge.amount:
                     suspicious = True
-            if at >= since and plan.decided:
-                result.requests += 1
-                refusing = plan.refusing(at, input_tokens) if suspicious else None
+            if at >= since:
+                result.requests += plan.asked
+                refusing = None
+                if suspicious and plan.refusable:
+                    refusing = plan.refusing(at, input_tokens)
                 if refusing is not None:
-                    tokens = input_tokens + output_tokens
-                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    if plan.asked:
+                        tokens = input_tokens + output_tokens
+                        result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
                     continue
             values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
             for gauge in plan.gauges:
                 value = values[gauge.measure]
                 if gauge.clock is None:
-                    gauge.add(at, ended_at or at, value)
+                    # A record from before the filter ends with its import.
+                    gauge.add(at, at if source == "backfill" else ended_at or at, value)
                 else:
                     gauge.used += value
         return result
@@ -268,19 +285,26 @@ class Replay:
         user_id, group_ids, names, source = key
         model_names = split_names(names)
         rule, recorded_by = self._find_rules(model_names)
-        counts_toward_nothing = source == "direct" or not rule.weight
-        if source == "task" and not self._tasks_counted:
-            counts_toward_nothing = True
-        if counts_toward_nothing:
-            return ReplayPlan((), False, None, False)
+        # Users can ask for a task itself, which always counts. Where all tasks do on record, that
+        # can't be told.
+        uncounted_task = source == "task" and not self._tasks_counted
+        if source == "direct" or not rule.weight or (uncounted_task and self._tasks_did_count):
+            return ReplayPlan((), rule)
         gauges = tuple(
             self._gauge(applied, at)
             for applied in self._find_limits(user_id, group_ids)
             if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
         )
-        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
-        changed = None if rule == recorded_by else rule
-        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+        return ReplayPlan(
+            gauges,
+            rule,
+            changed=rule != recorded_by,
+            asked=source not in ("task", "backfill"),
+            refusable=source != "backfill" and user_id not in self._exempt,
+            is_task=source == "task",
+            only_counted=uncounted_task,
+            has_moments=any(gauge.applied.limit.is_moment for gauge in gauges),
+        )
 
     def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
         limit = applied.limit

@@ -39,18 +39,48 @@ MOST_NEAR = 20
 MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
 
 
-def asks_for_usage(body: Mapping[str, Any]) -> bool:
-    """Whether the message that is to be answered is the command; what follows it is ignored."""
-    messages = body.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    if not isinstance(last, Mapping) or last.get("role") != "user":
+def is_command(message: object) -> bool:
+    """Whether a user's message is the command and nothing else, whatever is attached to it."""
+    if not isinstance(message, Mapping) or message.get("role") != "user":
         return False
-    content = last.get("content")
-    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
-        content = content[0].get("text")
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, Mapping)]
+        texts = [part.get("text") for part in parts if part.get("type") == "text"]
+        content = texts[0] if len(texts) == 1 else None
     if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
         return False
-    return content.split()[:1] == [COMMAND]
+    return content.strip().lower() == COMMAND  # a phone may begin a message with a capital
+
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command, or its answer to go on with."""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return False
+    last = messages[-1] if messages else None
+    if isinstance(last, Mapping) and last.get("role") == "assistant":
+        messages = messages[:-1]
+    return any(map(is_command, messages[-1:]))
+
+
+def drop_answered(body: dict[str, Any]) -> None:
+    """Take earlier commands and their answers out of what a model gets.
+
+    They cost tokens, and an administrator's answer names others.
+    """
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not any(map(is_command, messages[:-1])):
+        return
+    kept: list[Any] = []
+    answered = False
+    for message in messages:
+        asked = is_command(message)
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if not asked and not (answered and role == "assistant"):
+            kept.append(message)
+        answered = asked
+    body["messages"] = kept
 
 
 def markdown_cell(text: str) -> str:

@@ -364,11 +364,19 @@ def test_spreadsheet_computes_nothing(
     database: LedgerDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A model's id that looks like a formula stays text, and controls nothing."""
-    for model in ("=HYPERLINK(1)", " @SUM(1)", "a\x1b[31m\rb"):
+    for model in ("=HYPERLINK(1)", " @SUM(1)", "a\x1b[31m\rb", "a;=1+1;-b", "＝1", "a-b=c;d"):
         database.record(model_id=model)
     assert main(["--database-url", database.url, "--by", "model", "--format", "csv"]) == 0
     found = {row["model_id"] for row in csv.DictReader(StringIO(capsys.readouterr().out))}
-    assert found == {"'=HYPERLINK(1)", "' @SUM(1)", "a\ufffd[31m\ufffdb"}
+    harmless = {
+        "'=HYPERLINK(1)",
+        "' @SUM(1)",
+        "a\ufffd[31m\ufffdb",
+        "a;'=1+1;'-b",
+        "'＝1",
+        "a-b=c;d",
+    }
+    assert found == harmless
 
 
 def test_control_characters_in_a_page(database: LedgerDatabase, tmp_path: Path) -> None:

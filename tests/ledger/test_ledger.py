@@ -310,7 +310,7 @@ def test_retention_drops_records_and_keeps_the_sums(fixture: LedgerFixture) -> N
     fixture.use("9k tokens/month", used=tokens(100, 0))
     assert fixture.ask("9k tokens/month").allowed
     fixture.clock.now += 10 * 86_400
-    assert fixture.ledger.drop_older(5 * 86_400) == 1
+    assert fixture.drop_older(5 * 86_400) == 1
     assert [row.state for row in fixture.rows()] == ["reserved"]
     assert fixture.ask("9k tokens/month").states[0].used == 100
 
@@ -326,7 +326,7 @@ def test_retention_goes_on_after_a_batch(
     fixture.use("9k tokens/month", used=tokens(10, 0))
     fixture.clock.now += 8 * 86_400  # so that the clock is believed
     fixture.use("9k tokens/month", used=tokens(10, 0))
-    assert fixture.ledger.drop_older(15 * 86_400) == 5
+    assert fixture.drop_older(15 * 86_400) == 5
     assert len(fixture.rows()) == 2
     assert fixture.ask("9k tokens/month").states[0].used == 70
 

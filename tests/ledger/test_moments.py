@@ -228,7 +228,7 @@ def test_year_outlives_retention(fixture: LedgerFixture) -> None:
     fixture.use(*texts, used=tokens(100, 0))
     fixture.clock.now += 10 * DAY_SECONDS
     assert fixture.ask(*texts).allowed
-    assert fixture.ledger.drop_older(5 * DAY_SECONDS) == 1
+    assert fixture.drop_older(5 * DAY_SECONDS) == 1
     assert [state.used for state in fixture.ask(*texts).states] == [100, 100]
 
 

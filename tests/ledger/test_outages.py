@@ -287,7 +287,7 @@ def test_clock_far_ahead_and_back(fixture: LedgerFixture) -> None:
     fixture.use(*texts, used=tokens(100, 0))
     fixture.clock.now += 500 * DAY
     fixture.use(*texts, used=tokens(900, 0))
-    assert fixture.ledger.drop_older(400 * DAY) == 0
+    assert fixture.drop_older(400 * DAY) == 0
     assert len(fixture.rows()) == 2
     fixture.clock.now = NOON + 600
     decision = fixture.use(*texts, used=tokens(50, 0))
@@ -326,7 +326,7 @@ def test_old_records_go_once_the_clock_is_believed(fixture: LedgerFixture) -> No
     for day in (380, 395, 405):
         fixture.clock.now = NOON + day * DAY
         fixture.use(used=tokens(1, 0))
-    assert fixture.ledger.drop_older(400 * DAY) == 1
+    assert fixture.drop_older(400 * DAY) == 1
     assert len(fixture.rows()) == 3
 
 
@@ -336,7 +336,7 @@ def test_records_of_a_rolling_window_are_kept(fixture: LedgerFixture) -> None:
     for day in range(0, 36, 5):
         fixture.clock.now = NOON + day * DAY
         fixture.use(*texts, used=tokens(10, 0))
-        fixture.ledger.drop_older(3 * DAY)
+        fixture.drop_older(3 * DAY)
     assert fixture.ask(*texts).states[0].used == 60
     assert_counters_agree(fixture.engine)
 
@@ -363,7 +363,7 @@ def test_retention_while_replies_end(engine: Engine) -> None:
             threads.submit(fixture.chat_until, end, name, *texts, pool=pool)
             for name in ("ann", "bob", "eve")
         ]
-        dropped = fixture.ledger.drop_older(3 * DAY)
+        dropped = fixture.drop_older(3 * DAY)
         fixture.ledger.settle(still_running, tokens(5, 0), ())
         done = sum(chat.result() for chat in chats)
     assert dropped == 2_501

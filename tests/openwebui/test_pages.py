@@ -22,6 +22,7 @@ from helpers.openwebui.messages import Reader, own_use_line
 from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.stream_usage import UnaskedModels
+from helpers.openwebui.usage_command import asks_for_usage
 from helpers.openwebui.valves_form import near_note
 from scripts.postgresql import new_postgresql_database
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
@@ -81,11 +82,13 @@ class Site:
             headers["Authorization"] = f"Bearer {self.tokens[who]}"
         return await self.client.request(method, f"/usage-limits{path}", json=body, headers=headers)
 
-    async def chat(self, who: str, output: int = 100, role: str = "user") -> None:
+    async def chat(
+        self, who: str, output: int = 100, role: str = "user", model: str = "gpt-4o"
+    ) -> None:
         """A reply of that many tokens, and 100 of prompt."""
         metadata: dict[str, Any] = {"chat_id": "c", "message_id": "m", "session_id": "s"}
         user = {"id": self.ids[who], "email": self.email(who), "role": role}
-        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
         await self.limits.inlet(body, __user__=user, __metadata__=metadata)
         usage = {"prompt_tokens": 100, "completion_tokens": output}
         metadata["usage_limits"].call_begins()
@@ -255,6 +258,95 @@ async def test_grant_reset_and_revoke(site: Site) -> None:
     assert [limit["remaining"] for limit in reset.json()["limits"]] == [1000, 2, 5000]
 
 
+async def test_why_a_pool_was_granted_more_is_for_administrators(site: Site) -> None:
+    """Its members see how much, and neither by whom nor for whom."""
+    grant = {"pool": "everyone", "limit": "1M tokens/month", "amount": 5, "reason": "for Bob"}
+    made = (await site.ask("root", "POST", "/api/grants", grant)).json()
+    for path, who, reason in (("/api/me", "ann", ""), ("/api/pools", "root", "for Bob")):
+        found = (await site.ask(who, "GET", path)).json()
+        grants = found["grants"] if path == "/api/me" else found[0]["grants"]
+        (row,) = [one for one in grants if one["id"] == made["id"]]
+        assert (row["amount"], row["reason"]) == (5, reason)
+        assert bool(row["granted_by"]) == (who == "root")
+    gone = await site.ask("root", "DELETE", f"/api/grants/{made['id']}")  # others have this pool
+    assert gone.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("amount", "granted"),
+    [(0.00001, 0.00001), (1.125, 1.125), (5.0, 5), (1e9, 1e9), ("$0.5", 0.5), (2, 2)],
+)
+async def test_money_is_granted_as_json_writes_it(
+    site: Site, amount: object, granted: float
+) -> None:
+    """A number is what it is: neither a small one nor one of three decimals is misunderstood."""
+    grant = {"user": site.ids["ann"], "limit": "$2/month", "amount": amount}
+    made = await site.ask("root", "POST", "/api/grants", grant)
+    assert made.status_code == 200, made.text
+    assert made.json()["amount"] == granted
+
+
+@pytest.mark.parametrize("wrong", [{"limit": "1000 tokens/day"}, {"limits": []}, {"limits": [[]]}])
+async def test_a_reset_that_is_not_understood_resets_nothing(
+    site: Site, wrong: dict[str, Any]
+) -> None:
+    """Neither a key that isn't known nor an empty list is taken for all limits."""
+    await site.chat("ann")
+    refused = await site.ask("root", "POST", "/api/resets", {"user": site.ids["ann"], **wrong})
+    assert refused.status_code == 400, refused.text
+    limits = (await site.ask("ann", "GET", "/api/me")).json()["limits"]
+    assert not any(limit["granted"] for limit in limits)
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "path", "status"),
+    [
+        ("", "GET", "", 401),
+        ("", "POST", "/api/grants", 401),
+        ("ann", "GET", "/api/users", 401),
+        ("ann", "GET", "/api/nothing", 404),
+        ("ann", "GET", "/api/me", 200),
+        ("root", "TRACE", "/api/me", 405),
+        ("root", "GET", "/api/report?since=x", 400),
+    ],
+)
+async def test_no_answer_is_kept_by_anybody(
+    site: Site, who: str, method: str, path: str, status: int
+) -> None:
+    """No cache keeps an answer, whoever it is for: Open WebUI's own refusals neither."""
+    answer = await site.ask(who, method, path)
+    assert answer.status_code == status
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_questions_as_programs_write_them(site: Site) -> None:
+    """A plus that isn't encoded, Python's True, and an address with a slash are understood."""
+    await site.chat("ann")
+    for since, rows in (("2020-01-01T00:00+01:00", 1), ("2999-01-01T00:00:00+0100", 0)):
+        found = await site.ask("root", "GET", f"/api/report?by=day&since={since}")
+        assert (found.status_code, len(found.json())) == (200, rows)
+    assert (await site.ask("root", "GET", "/api/users?near=True")).status_code == 200
+    await site.add("cleo/x")
+    for key in (site.email("cleo/x"), site.email("cleo/x").replace("/", "%2F")):
+        found = await site.ask("root", "GET", f"/api/users/{key}")
+        assert found.json().get("user_id") == site.ids["cleo/x"], found.text
+
+
+async def test_who_asks_cannot_be_seen(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in Open WebUI's own sign-in is an error like any other, and lets nobody in."""
+    from open_webui.models.users import Users
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("the database is away")
+
+    monkeypatch.setattr(Users, "get_user_by_id", fail)
+    answer = await site.ask("root", "GET", "/api/users")
+    assert answer.status_code == 500
+    assert answer.headers["cache-control"] == "no-store"
+    assert "away" not in answer.json()["detail"]
+
+
 async def test_report_by_everything_as_json_and_csv(site: Site) -> None:
     """Sums come by any dimensions, as JSON and as a safe CSV."""
     await site.chat("ann")
@@ -337,7 +429,12 @@ async def test_nobody_gets_in(site: Site) -> None:
         {"user": "ANN", "limit": "nonsense", "amount": 1},
         {"user": "ANN", "limit": {}, "amount": 1},
         {"user": "ANN", "limit": "1000 tokens/day", "amount": 1, "reason": "x" * 5000},
+        {"user": "\ud800", "limit": "1000 tokens/day", "amount": 1},
+        {"user": "ANN", "limit": "3 requests at once", "amount": 1},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": 1.5},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": 1, "amuont": 2},
         {"pool": "nothing", "limit": "1000 tokens/day", "amount": 1},
+        {"pool": 5, "limit": "1000 tokens/day", "amount": 1},
     ],
 )
 async def test_bad_grants_are_refused_with_a_sentence(site: Site, body: dict[str, Any]) -> None:
@@ -431,6 +528,19 @@ async def test_policies_are_checked_saved_and_kept(site: Site) -> None:
     assert valves == {"policies": text, "database_url": site.limits.valves.database_url}
 
 
+async def test_two_saves_at_once_leave_the_text_in_force_as_the_newest_version(
+    site: Site,
+) -> None:
+    """Each of them is kept, in the order in which they came into force."""
+    texts = [f'[role.user]\nlimits = ["{n} tokens/day"]\n' for n in range(1, 7)]
+    saves = [site.ask("root", "PUT", "/api/policies", {"policies": text}) for text in texts]
+    assert {answer.status_code for answer in await asyncio.gather(*saves)} == {200}
+    kept = (await site.ask("root", "GET", "/api/policies")).json()
+    versions = [one["policies"] for one in kept["versions"] if one["policies"] in texts]
+    assert versions[0] == kept["policies"]
+    assert sorted(versions) == texts
+
+
 async def test_simulation_tells_who_would_have_been_refused(site: Site) -> None:
     """What is on record is replayed against a text that is not in force."""
     for _ in range(3):
@@ -443,6 +553,63 @@ async def test_simulation_tells_who_would_have_been_refused(site: Site) -> None:
     for days in (0, -1, 1.5, "7", True, 10**9):
         wrong = await site.ask("root", "POST", "/api/policies/simulate", {**body, "days": days})
         assert wrong.status_code == 400
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
+
+async def test_in_a_simulation_exempt_administrators_use_up_pools(site: Site) -> None:
+    """As in the ledger: what they use counts for the pools, and they are never refused."""
+    model = f"model-{uuid4().hex[:6]}"
+    for who, role in (("root", "admin"), ("root", "admin"), ("ann", "user")):
+        if who == "ann":
+            await asyncio.sleep(1.1)  # on record are whole seconds
+        await site.chat(who, role=role, model=model)
+    policies = f'[pool.everyone]\nlimits = ["400 tokens/day on {model}"]'
+    body = {"policies": policies, "days": 1}
+    found = (await site.ask("root", "POST", "/api/policies/simulate", body)).json()
+    assert [(one["user_id"], one["refused"]) for one in found["users"]] == [(site.ids["ann"], 1)]
+
+
+@pytest.mark.parametrize(
+    ("messages", "answered"),
+    [
+        ([("user", "/Usage")], True),
+        ([("user", [PICTURE, {"type": "text", "text": "/usage"}])], True),
+        ([("user", "/usage"), ("assistant", "| 1 |")], True),  # to go on with
+        ([("user", "/usage is a path of my program: how is it tested?")], False),
+        ([("user", "what does /usage do?")], False),
+        ([("user", "/usage"), ("assistant", "| 1 |"), ("user", "thanks")], False),
+        ([("assistant", "/usage")], False),
+        ([("user", ["/usage", None, {"type": "text"}])], False),
+        ([], False),
+    ],
+)
+def test_only_a_message_that_is_the_command_is_answered(
+    messages: list[tuple[str, Any]], answered: bool
+) -> None:
+    """A longer text is a question to a model, whatever it begins with."""
+    body = {"messages": [{"role": role, "content": content} for role, content in messages]}
+    assert asks_for_usage(body) is answered
+
+
+async def test_no_model_gets_an_earlier_answer_to_usage(site: Site) -> None:
+    """An earlier command and its answer, which may name others, are left out of the next call."""
+    texts = ["Hi", "Hello", "/usage", "| x@example.org |", "/usage", "/usage", "y", "And now?"]
+    roles = ["user", "assistant", "user", "assistant", "user", "user", "assistant", "user"]
+    sent = [{"role": one, "content": text} for one, text in zip(roles, texts, strict=True)]
+    body = {"model": "gpt-4o", "messages": sent}
+    user = {"id": site.ids["ann"], "email": site.email("ann"), "role": "user"}
+    metadata: dict[str, Any] = {"chat_id": "c", "message_id": "m", "session_id": "s"}
+
+    async def emit(event: dict[str, Any]) -> None:
+        assert event["type"] in ("notification", "status")
+
+    found = await site.limits.inlet(
+        body, __user__=user, __metadata__=metadata, __event_emitter__=emit
+    )
+    assert [one["content"] for one in found["messages"]] == ["Hi", "Hello", "And now?"]
+    await site.limits.outlet({"messages": []}, __user__=user, __metadata__=metadata)
 
 
 @pytest.mark.parametrize("content", ["/usage", "  /usage \n", [{"type": "text", "text": "/usage"}]])

@@ -43,6 +43,14 @@ class LedgerFixture:
     clock: Clock
     made: list[Reservation] = field(default_factory=list)
 
+    def drop_older(self, seconds: int) -> int:
+        """Drop what is older than that, as a worker does bit by bit; how many records that was."""
+        oldest = self.ledger.find_oldest_kept(seconds)
+        dropped = 0
+        while oldest is not None and (batch := self.ledger.drop_some(oldest)):
+            dropped += batch
+        return dropped
+
     def reservation(self, user: str = "ann", **changes: Any) -> Reservation:
         values: dict[str, Any] = {
             "id": f"r{len(self.made)}-{id(self)}",
