@@ -7403,7 +7403,7 @@ PAGE_HTML = r"""<!doctype html>
 </head>
 <body>
 <header class="bar">
-<a class="back" id="back" href="/">Back to the chat</a>
+<a id="back" href="/">Back to the chat</a>
 <nav id="nav" aria-label="Views" lang="en" dir="ltr" hidden></nav>
 </header>
 <main id="main" tabindex="-1" aria-busy="true"></main>
@@ -7479,7 +7479,6 @@ main[aria-busy]:empty::before { content: "…"; }
 .near .meter i:first-child { background: var(--warn); }
 .over .meter i:first-child { background: var(--bad); }
 figure { margin: 0; }
-svg { display: block; width: 100%; height: auto; }
 .days { display: flex; height: 10rem; margin-bottom: 1.8rem; border: solid var(--line);
   border-width: 1px 0; }
 .days div { flex: 0 1 3rem; min-width: 0; display: flex; flex-direction: column;
@@ -8126,12 +8125,13 @@ async function policiesView() {
         ? "This is what is in force." : "Save puts it in force."}`));
     if (errors.length) return;
     const nobody = checked.unmatched || [];
-    means.replaceChildren(...table("What each table means", [
+    means.replaceChildren(...(nobody.length
+      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []),
+    ...table("What each table means", [
       column("table", "Table", (row) => code(row.table)),
       column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
       figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
-    ], checked.summary || [], { plain: true }).filter(Boolean), ...(nobody.length
-      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []));
+    ], checked.summary || [], { plain: true }).filter(Boolean));
   }
 
   const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
@@ -12586,9 +12586,9 @@ SERVER_MODULE = "open_webui.main"
 # The pasted file's own first lines, where Open WebUI has read them.
 FRONTMATTER_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
 WAYS = {
-    "count": "counted like any other; what can't be counted is blocked",
-    "block": "blocked",
-    "allow": "recorded, and never refused",
+    "count": ("counted", "like chats; what can't be counted is blocked"),
+    "block": ("blocked", "the valve passthrough allows no such calls"),
+    "allow": ("recorded", "never refused"),
 }
 
 def own_version() -> str:
@@ -12615,7 +12615,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
     valves, version, missing = data.valves, host_version(), missing_internals()
     checks = [
-        (True, "The layer around Open WebUI is in place."),
+        (True, "The filter's middleware is in place."),
         (
             everywhere,
             "The filter is on for all models."
@@ -12624,7 +12624,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
         ),
         (
             not missing,
-            "Open WebUI has all that the filter leans upon."
+            "Open WebUI has everything that the filter needs."
             if not missing
             else f"Open WebUI has moved: {'; '.join(missing)}.",
         ),
@@ -12640,7 +12640,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     ways = [
         ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
         *(
-            (path, valves.passthrough, WAYS[valves.passthrough])
+            (path, *WAYS[valves.passthrough])
             for path in ("/openai/*", "/ollama/*", "/api/v1/tasks/*/completions", "/api/embeddings")
         ),
         (

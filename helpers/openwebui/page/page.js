@@ -545,12 +545,13 @@ async function policiesView() {
         ? "This is what is in force." : "Save puts it in force."}`));
     if (errors.length) return;
     const nobody = checked.unmatched || [];
-    means.replaceChildren(...table("What each table means", [
+    means.replaceChildren(...(nobody.length
+      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []),
+    ...table("What each table means", [
       column("table", "Table", (row) => code(row.table)),
       column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
       figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
-    ], checked.summary || [], { plain: true }).filter(Boolean), ...(nobody.length
-      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []));
+    ], checked.summary || [], { plain: true }).filter(Boolean));
   }
 
   const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
