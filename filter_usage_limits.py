@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15398  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15115  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15376  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15093  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1520  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1779  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6035  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4592  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11154  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11132  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2798  metering.usage               What one reply is charged for, added up from its stream …
 #  3105  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -52,40 +52,40 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  6699  openwebui.languages.en       18 languages.
 #  7343  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
 #  7388  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8334  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8816  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8897  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  8990  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9100  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9487  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9546  openwebui.replies            One reply from its admission to its end.
-#  9938  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10174  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10489  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10632  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10751  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10836  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10894  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10976  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11624  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11662  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11765  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11947  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12051  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12399  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12604  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12684  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12857  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12955  openwebui.simulation         What is on record, replayed against a policies text.
-# 13286  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13615  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13810  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13877  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14004  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14288  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14578  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14745  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14901  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  8312  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8794  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8875  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  8968  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9078  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9465  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9524  openwebui.replies            One reply from its admission to its end.
+#  9916  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10152  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10467  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10610  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10729  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10814  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10872  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10954  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11602  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11640  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11743  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11925  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12029  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12377  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12582  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12662  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12835  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12933  openwebui.simulation         What is on record, replayed against a policies text.
+# 13264  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13593  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13788  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13855  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13982  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14266  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14556  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14723  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14879  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -7403,7 +7403,7 @@ PAGE_HTML = r"""<!doctype html>
 </head>
 <body>
 <header class="bar">
-<a class="back" id="back" href="/">Back to the chat</a>
+<a id="back" href="/">Back to the chat</a>
 <nav id="nav" aria-label="Views" lang="en" dir="ltr" hidden></nav>
 </header>
 <main id="main" tabindex="-1" aria-busy="true"></main>
@@ -7433,13 +7433,13 @@ PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static re
 * { box-sizing: border-box; }
 html { background: var(--page); }
 body { margin: 0 auto; max-width: 84rem; padding: .75rem 1rem 3rem; color: var(--text);
-  background: var(--page);
+  background: var(--page); overflow-wrap: anywhere; font-variant-numeric: tabular-nums;
   font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; margin: .5rem 0; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; padding-bottom: .2rem;
   border-bottom: 1px solid var(--line); }
-.card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; overflow-wrap: anywhere; }
-p { margin: .4rem 0; overflow-wrap: anywhere; }
+.card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; }
+p { margin: .4rem 0; }
 a { color: var(--accent); }
 .note { color: var(--faint); font-size: .9rem; }
 .bad { color: var(--bad); }
@@ -7455,17 +7455,16 @@ main[aria-busy]:empty::before { content: "…"; }
 /* Boxes */
 .totals { display: grid; gap: .6rem; margin: 1rem 0;
   grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
-.totals div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .75rem;
-  background: var(--raised); }
+.totals div, .card, fieldset, tbody tr { border-radius: 8px; }
+.totals div, .card, fieldset { border: 1px solid var(--line); }
+.totals div, .card { padding: .6rem .8rem; background: var(--raised); }
 .totals dt { color: var(--faint); font-size: .85rem; }
-.totals dd { margin: 0; font-size: 1.2rem; font-weight: 600; overflow-wrap: anywhere; }
+.totals dd { margin: 0; font-size: 1.2rem; font-weight: 600; }
 .cards { display: grid; gap: .75rem; padding: 0; margin: 0; list-style: none;
   grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
-.card { border: 1px solid var(--line); border-radius: 8px; padding: .75rem .9rem;
-  background: var(--raised); }
 .card dl { display: grid; grid-template-columns: 2fr 3fr; gap: .2rem .7rem; margin: .5rem 0 0; }
 .card dt { color: var(--faint); font-size: .82rem; }
-.card dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.card dd { margin: 0; }
 .card dl div:nth-child(-n+2) dd { font-weight: 600; }
 .tag { display: inline-block; font-size: .8rem; font-weight: 400; color: var(--faint);
   border: 1px solid var(--line); border-radius: .7rem; padding: 0 .5rem; }
@@ -7480,26 +7479,27 @@ main[aria-busy]:empty::before { content: "…"; }
 .near .meter i:first-child { background: var(--warn); }
 .over .meter i:first-child { background: var(--bad); }
 figure { margin: 0; }
-svg { display: block; width: 100%; height: auto; }
-svg text { fill: var(--faint); font-size: 12px; }
-svg .grid { stroke: var(--line); }
-svg .first { fill: var(--first); }
-svg .second { fill: var(--second); }
+.days { display: flex; height: 10rem; margin-bottom: 1.8rem; border: solid var(--line);
+  border-width: 1px 0; }
+.days div { flex: 0 1 3rem; min-width: 0; display: flex; flex-direction: column;
+  justify-content: end; position: relative; }
+.days i { margin-inline-end: 8%; }
+.days span { position: absolute; top: 100%; white-space: nowrap; color: var(--faint);
+  font-size: .75rem; }
 .key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
   margin-inline: .2rem; }
-.key.second { margin-inline-start: 1rem; }
-.key.first { background: var(--first); }
-.key.second { background: var(--second); }
+.first { background: var(--first); }
+.second { background: var(--second); }
 
 /* Tables: on a phone each row is a box, each cell a line with its column's name. */
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; }
 td:not(.n), tbody th { min-width: 6.5rem; }
 td.w { min-width: 11rem; }
 thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
 tbody th { font-weight: 400; }
-.n { text-align: end; font-variant-numeric: tabular-nums; }
+.n { text-align: end; }
 td.n, td.t, tbody th.t { white-space: nowrap; }
 tr.over { --edge: 5px solid var(--bad); }
 tr.near { --edge: 5px solid var(--warn); }
@@ -7514,7 +7514,7 @@ summary { cursor: pointer; width: fit-content; }
   thead th { padding: .1rem 0; border: 0; }
   .plain thead { display: none; }
   tbody tr { border: 1px solid var(--line); border-inline-start: var(--edge, 1px solid var(--line));
-    border-radius: 8px; padding: .3rem .6rem; background: var(--raised); }
+    padding: .3rem .6rem; background: var(--raised); }
   tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
     padding: .12rem 0; text-align: end; }
   tbody td:empty { display: none; }
@@ -7525,38 +7525,37 @@ summary { cursor: pointer; width: fit-content; }
 }
 
 /* The page's own: header, forms, editor */
-.bar { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: baseline;
+.bar, nav, .row { display: flex; flex-wrap: wrap; gap: .3rem .9rem; }
+.bar { align-items: baseline;
   border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
-nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; }
 nav a { text-decoration: none; padding: .15rem 0; }
 nav a[aria-current] { color: var(--text); font-weight: 600;
   box-shadow: 0 2px var(--accent); }
-.row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
+.row { align-items: end; margin: .6rem 0; }
 td .row { margin: 0; }
 .row.title { align-items: center; justify-content: space-between; margin: 0; }
 label { display: block; font-size: .9rem; }
 label.wide { flex: 0 1 26rem; }
 fieldset label.wide { flex: 1 1 14rem; }
-fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding: .5rem .9rem .8rem;
-  min-width: 0; }
+fieldset { margin: 0; padding: .5rem .9rem .8rem; min-width: 0; }
 legend { font-weight: 600; padding: 0 .3rem; }
 input, select, textarea, button { font: inherit; color: var(--text); background: var(--page);
-  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%; min-height: 2.2rem; }
+  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%;
+  min-height: 2.2rem; }
 label input, label select { display: block; width: 100%; margin-top: .1rem; }
-label.check { display: flex; gap: .5rem; align-items: baseline; margin: .15rem 0;
-  overflow-wrap: anywhere; }
+label.check { display: flex; gap: .5rem; align-items: baseline; margin: .15rem 0; }
 label.check input { width: auto; margin: 0; min-height: 0; }
 button { cursor: pointer; background: var(--raised); }
 button:hover:not(:disabled) { border-color: var(--accent); }
 button.main { background: light-dark(#1f5fa8, #2f6fb7); border-color: transparent; color: #fff; }
 button:disabled { opacity: .55; cursor: default; }
-th button { border: 0; background: none; padding: 0; min-height: 0; font-weight: 600; text-align: inherit;
-  white-space: nowrap; }
+th button { border: 0; background: none; padding: 0; min-height: 0; font-weight: 600;
+  text-align: inherit; white-space: nowrap; }
 th button::after { content: " ↕" / ""; color: var(--faint); }
 th[aria-sort="ascending"] button::after { content: " ↑" / ""; color: inherit; }
 th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit; }
 .said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem; margin: .6rem 0;
-  background: var(--raised); overflow-wrap: anywhere; }
+  background: var(--raised); }
 .said.bad { border-color: var(--bad); color: var(--text); }
 .said:empty { display: none; }
 .said ul { margin: 0; padding-inline-start: 1.2rem; }
@@ -7571,7 +7570,7 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
   font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
 .errors { padding-inline-start: 1.2rem; }
 .errors button { padding: 0 .4rem; }
-code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
+code { font: .92em ui-monospace, Consolas, monospace; }
 ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 @media print {
   :root:root { color-scheme: light; }
@@ -7604,8 +7603,7 @@ const stored = (key) => {
 };
 
 function followTheme() {
-  const theme = stored("theme");
-  const chosen = /dark/.test(theme) ? "dark" : /^(light|her)$/.test(theme) ? "light" : "system";
+  const [chosen] = /dark|light/.exec(stored("theme").replace(/^her$/, "light")) || [""];
   document.documentElement.dataset.theme = chosen;
 }
 
@@ -7653,13 +7651,6 @@ function el(name, attributes = {}, ...children) {
   return made;
 }
 
-function svg(name, attributes, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
 // A text that leaves the direction of what is around it alone, whatever is in it.
 const own = (...text) => el("bdi", {}, text);
 const note = (...text) => el("p.note", {}, text);
@@ -7674,12 +7665,18 @@ const select = (options, attributes = {}) => el("select", attributes,
 const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
   el("", {}, el("dt", {}, name), el("dd", {}, value))));
 
+// A part of a bar: the page's policy for content allows no style in an attribute.
+function part(name, side, value, all) {
+  const made = el(name);
+  made.style[side] = `${Math.min(100, (100 * value) / all)}%`;
+  return made;
+}
+
 // A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
-const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
-const texts = (...parts) => ({ ...column(...parts), kind: ".w" });
-const times = (...parts) => ({ ...column(...parts), kind: ".t" });
+const columnOf = (kind) => (...parts) => ({ ...column(...parts), kind });
+const figures = columnOf(".n"), times = columnOf(".t"), texts = columnOf(".w");
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
 /**
@@ -7774,11 +7771,8 @@ const mostUsed = (limits) => countable(limits)
 
 /** @param {Limit} limit */
 function limitCard(limit) {
-  const parts = [limit.used, limit.reserved].map((value) => {
-    const part = el("i");
-    part.style.width = `${limit.amount > 0 ? Math.min(100, (100 * value) / limit.amount) : 100}%`;
-    return part;
-  });
+  const parts = [limit.used, limit.reserved].map((value) =>
+    part("i", "width", limit.amount > 0 ? value : 1, limit.amount || 1));
   const kind = kindOf(limit), used = amount(limit, limit.used);
   return el(`li.card${kind}`, {},
     el("h2", {}, own(textOf(limit)), " ",
@@ -7809,35 +7803,18 @@ function dayChart(rows) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
-  const width = byId("main").clientWidth, tall = 160;
   const sum = (one) => one.input_tokens + one.output_tokens;
-  const most = Math.max(...days.map(sum), 1);
-  const mark = (part) => number(most * part, { notation: "compact" });
-  const edge = 12 + 8 * Math.max(mark(0.5).length, mark(1).length);
-  const step = Math.min((width - edge) / days.length, 48);
+  const most = Math.max(...days.map(sum), 1), every = Math.ceil(days.length / 6);
   const total = number(days.reduce((all, one) => all + sum(one), 0));
-  const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
-    direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
-  for (const part of [0, 0.5, 1]) {
-    const y = 8 + tall * (1 - part);
-    chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
-      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" }, mark(part)));
-  }
-  const every = Math.ceil(75 / step);
-  days.forEach((one, at) => {
-    const x = edge + at * step, bottom = 8 + tall, wide = Math.max(step - 2, 1);
-    const low = (tall * one.input_tokens) / most, high = (tall * one.output_tokens) / most;
-    chart.append(svg("g", {},
-      svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
-      svg("rect", { class: "first", x, y: bottom - low, width: wide, height: low }),
-      svg("rect", { class: "second", x, y: bottom - low - high, width: wide, height: high })));
-    if (at % every === 0 && x < width - 50) {
-      chart.append(svg("text", { x, y: tall + 24 }, day(one.day)));
-    }
-  });
+  const chart = el(".days", { role: "img",
+    "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` },
+  days.map((one, at) => el("", { title: `${day(one.day)}: ${number(sum(one))} ${t("tokens")}` },
+    part("i.second", "height", one.output_tokens, most),
+    part("i.first", "height", one.input_tokens, most),
+    at % every === 0 && at + every <= days.length && el("span", {}, day(one.day)))));
   return rows.length ? [
-    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
-      el("span.key.second"), t("output"))),
+    el("figure", {}, note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
+      note(el("i.key.first"), t("input"), " ", el("i.key.second"), t("output"))),
     el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
@@ -8148,12 +8125,13 @@ async function policiesView() {
         ? "This is what is in force." : "Save puts it in force."}`));
     if (errors.length) return;
     const nobody = checked.unmatched || [];
-    means.replaceChildren(...table("What each table means", [
+    means.replaceChildren(...(nobody.length
+      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []),
+    ...table("What each table means", [
       column("table", "Table", (row) => code(row.table)),
       column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
       figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
-    ], checked.summary || [], { plain: true }).filter(Boolean), ...(nobody.length
-      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []));
+    ], checked.summary || [], { plain: true }).filter(Boolean));
   }
 
   const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
@@ -12608,9 +12586,9 @@ SERVER_MODULE = "open_webui.main"
 # The pasted file's own first lines, where Open WebUI has read them.
 FRONTMATTER_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
 WAYS = {
-    "count": "counted like any other; what can't be counted is blocked",
-    "block": "blocked",
-    "allow": "recorded, and never refused",
+    "count": ("counted", "like chats; what can't be counted is blocked"),
+    "block": ("blocked", "the valve passthrough allows no such calls"),
+    "allow": ("recorded", "never refused"),
 }
 
 def own_version() -> str:
@@ -12637,7 +12615,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
     valves, version, missing = data.valves, host_version(), missing_internals()
     checks = [
-        (True, "The layer around Open WebUI is in place."),
+        (True, "The filter's middleware is in place."),
         (
             everywhere,
             "The filter is on for all models."
@@ -12646,7 +12624,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
         ),
         (
             not missing,
-            "Open WebUI has all that the filter leans upon."
+            "Open WebUI has everything that the filter needs."
             if not missing
             else f"Open WebUI has moved: {'; '.join(missing)}.",
         ),
@@ -12662,7 +12640,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     ways = [
         ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
         *(
-            (path, valves.passthrough, WAYS[valves.passthrough])
+            (path, *WAYS[valves.passthrough])
             for path in ("/openai/*", "/ollama/*", "/api/v1/tasks/*/completions", "/api/embeddings")
         ),
         (

@@ -14,9 +14,9 @@ SERVER_MODULE = "open_webui.main"
 # The pasted file's own first lines, where Open WebUI has read them.
 FRONTMATTER_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
 WAYS = {
-    "count": "counted like any other; what can't be counted is blocked",
-    "block": "blocked",
-    "allow": "recorded, and never refused",
+    "count": ("counted", "like chats; what can't be counted is blocked"),
+    "block": ("blocked", "the valve passthrough allows no such calls"),
+    "allow": ("recorded", "never refused"),
 }
 
 
@@ -46,7 +46,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
     valves, version, missing = data.valves, host_version(), missing_internals()
     checks = [
-        (True, "The layer around Open WebUI is in place."),
+        (True, "The filter's middleware is in place."),
         (
             everywhere,
             "The filter is on for all models."
@@ -55,7 +55,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
         ),
         (
             not missing,
-            "Open WebUI has all that the filter leans upon."
+            "Open WebUI has everything that the filter needs."
             if not missing
             else f"Open WebUI has moved: {'; '.join(missing)}.",
         ),
@@ -71,7 +71,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     ways = [
         ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
         *(
-            (path, valves.passthrough, WAYS[valves.passthrough])
+            (path, *WAYS[valves.passthrough])
             for path in ("/openai/*", "/ollama/*", "/api/v1/tasks/*/completions", "/api/embeddings")
         ),
         (

@@ -13,6 +13,7 @@ TEMPLATE = """\
 <title>Usage report, {{ range }}</title>
 <style>
 {{ css }}
+svg { display: block; width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 .wide svg { min-width: 40rem; }
 .chart { max-width: 36rem; }

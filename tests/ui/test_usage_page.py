@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -438,3 +439,132 @@ def test_other_views_are_not_for_users(student: OpenWebUIClient, open_usage: Ope
         tab = open_usage(student, view)
         expect(tab.get_by_role("heading", level=1)).to_have_text("Usage limits")
         expect(tab.get_by_role("navigation")).to_be_hidden()
+
+
+LONG_NAME = "Institut für Angewandte Donaudampfschifffahrtsgesellschaftskunde und Verwaltungsrecht"
+LONG_POLICIES = f"""\
+[group."{LONG_NAME}"]
+limits = ["1M tokens/month", "1,000 tokens/day warn 30%", "0 requests/day on gpt-4*"]
+"""
+LONG_POOL = f"""\
+[pool."{LONG_NAME}"]
+group = "{LONG_NAME}"
+limits = ["10 tokens/day"]
+"""
+
+
+@pytest.fixture
+def researcher(usage_limits: InstalledFilter, make_user: MakeUser) -> OpenWebUIClient:
+    """A user with long names all around, who has used 400 tokens: 40 times the pool's limit."""
+    timezone = calm_timezone(datetime.now(UTC))
+    usage_limits.configure(policies=LONG_POLICIES, timezone=timezone)
+    made = make_user("Maximiliane-Friederike " + "W" * 80, groups=[LONG_NAME])
+    made.chat("[[in=100 tokens=300]] Hello")
+    usage_limits.settled(user_id=made.id)
+    usage_limits.configure(policies=LONG_POLICIES + LONG_POOL, timezone=timezone)
+    return made
+
+
+def test_what_is_reached_comes_first(
+    researcher: OpenWebUIClient, admin: OpenWebUIAdmin, open_usage: OpenUsage
+) -> None:
+    """Reached limits, then near ones by their own warning; what is left and the reset lead."""
+    tab = open_usage(researcher, **PHONE)
+    cards = tab.locator(".card")
+    kinds = [(card.get_attribute("class") or "").split()[-1] for card in cards.all()]
+    assert kinds == ["over", "over", "near", "card"]
+    near = tab.locator(".card.near")
+    expect(near).to_contain_text("1,000 tokens per day")
+    assert near.locator("dt").all_inner_texts() == ["Left", "Resets", "Used"]
+    expect(near.locator("dd").first).to_have_text("600")
+
+    # A pool is nobody's own, as the server has it: the user's row shows the user's own limit.
+    tab = open_usage(admin, **DESKTOP)
+    row = tab.locator("tr.over", has_text="Maximiliane")
+    expect(row).to_contain_text("0 requests per day")
+    expect(row.locator("td").nth(3)).to_have_text("100%")
+    pools = tab.get_by_role("table", name="Pools and their limits")
+    expect(pools.locator("tr.over")).to_contain_text("4,000%")
+
+
+@pytest.mark.parametrize("width", [390, 640, 768, 900, 1280])
+def test_long_names_are_not_cut(
+    researcher: OpenWebUIClient, admin: OpenWebUIAdmin, open_usage: OpenUsage, width: int
+) -> None:
+    """Whatever users, groups and pools are called, nothing sticks out at any width."""
+    tab = open_usage(admin, width=width)
+    for view in (*VIEWS, f"user={researcher.id}", f"pool={quote(LONG_NAME)}"):
+        tab.evaluate(f"location.hash = {view!r}")
+        expect(tab.locator("main:not([aria-busy])")).to_be_focused()
+        expect(tab.get_by_role("alert"), view).to_have_count(0)
+        assert tab.evaluate(SIDEWAYS) == 0, view
+        sticks_out = tab.evaluate(
+            """() => [...document.querySelectorAll(".card *, td *, th *")].filter((one) =>
+                one.getBoundingClientRect().right >
+                one.closest(".card, td, th").getBoundingClientRect().right + 1).length"""
+        )
+        assert sticks_out == 0, view
+
+
+def test_chart_by_day(
+    usage_limits: InstalledFilter, make_user: MakeUser, open_usage: OpenUsage
+) -> None:
+    """A bar for each day, and what its top stands for, in German too, which doesn't shorten it."""
+    usage_limits.configure(daily_token_limit=1_000_000)
+    user = make_user()
+    user.chat("[[in=70000 tokens=1298]] Hello")
+    usage_limits.settled(user_id=user.id)
+    tab = open_usage(user, locale="de-DE", **PHONE)
+    expect(tab.locator("figure p").first).to_have_text("71.298 Token")
+    bar = tab.locator(".days div")
+    expect(bar).to_have_count(1)
+    assert bar.evaluate("one => [...one.querySelectorAll('i')].map((i) => i.style.height)") == [
+        "1.82053%",
+        "98.1795%",
+    ]
+    assert tab.evaluate(SIDEWAYS) == 0
+
+
+def test_page_on_paper(student: OpenWebUIClient, open_usage: OpenUsage) -> None:
+    """Black on white, even in the dark theme, and without what can't be clicked there."""
+    tab = open_usage(student, theme="dark", **DESKTOP)
+    tab.emulate_media(media="print")
+    expect(tab.get_by_role("heading", level=1)).to_be_visible()
+    expect(tab.get_by_role("button", name="Refresh")).to_be_hidden()
+    expect(tab.get_by_role("link", name="Back to the chat")).to_be_hidden()
+    colour = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert colour == "rgb(255, 255, 255)"
+
+
+def test_what_is_not_there_and_a_lost_connection(
+    student: OpenWebUIClient, admin: OpenWebUIAdmin, open_tab: OpenTab
+) -> None:
+    """Unknown users and pools are named; what didn't load can be asked for again."""
+    tab = open_tab(admin, "/usage-limits#pool=nobody")
+    alert = tab.get_by_role("alert")
+    expect(alert).to_have_text('There is no pool "nobody".')
+    tab.evaluate("location.hash = 'user=nobody'")
+    expect(alert).to_have_text('There is no user "nobody".')
+    tab.route("**/usage-limits/api/**", lambda route: route.abort())
+    tab.evaluate("location.hash = 'users'")
+    expect(alert).to_contain_text("Please try again later.")
+    tab.unroute("**/usage-limits/api/**")
+    tab.get_by_role("button", name="Refresh").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Users")
+
+
+def test_an_added_limit_is_in_sight(
+    student: OpenWebUIClient, admin: OpenWebUIAdmin, open_usage: OpenUsage
+) -> None:
+    """In a long text the editor scrolls to the table that a limit was added to."""
+    tab = open_usage(admin, "#policies", **DESKTOP)
+    area = tab.get_by_label("Policies")
+    groups = [f"[group.G{number}]\nlimits = ['{number} tokens/day']\n" for number in range(1, 101)]
+    area.fill("\n".join(groups))
+    tab.get_by_label("Name").fill("G50")
+    tab.get_by_label("Limit", exact=True).fill("1 request/day")
+    tab.keyboard.press("Enter")
+    lines = area.input_value().split("\n")
+    assert lines[lines.index("[group.G50]") + 1] == "limits = [\"1 request/day\", '50 tokens/day']"
+    top = area.evaluate("area => area.scrollTop / 21")
+    assert 0 < lines.index("[group.G50]") - top < 15

@@ -23,8 +23,7 @@ const stored = (key) => {
 };
 
 function followTheme() {
-  const theme = stored("theme");
-  const chosen = /dark/.test(theme) ? "dark" : /^(light|her)$/.test(theme) ? "light" : "system";
+  const [chosen] = /dark|light/.exec(stored("theme").replace(/^her$/, "light")) || [""];
   document.documentElement.dataset.theme = chosen;
 }
 
@@ -72,13 +71,6 @@ function el(name, attributes = {}, ...children) {
   return made;
 }
 
-function svg(name, attributes, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
 // A text that leaves the direction of what is around it alone, whatever is in it.
 const own = (...text) => el("bdi", {}, text);
 const note = (...text) => el("p.note", {}, text);
@@ -93,12 +85,18 @@ const select = (options, attributes = {}) => el("select", attributes,
 const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
   el("", {}, el("dt", {}, name), el("dd", {}, value))));
 
+// A part of a bar: the page's policy for content allows no style in an attribute.
+function part(name, side, value, all) {
+  const made = el(name);
+  made.style[side] = `${Math.min(100, (100 * value) / all)}%`;
+  return made;
+}
+
 // A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
-const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
-const texts = (...parts) => ({ ...column(...parts), kind: ".w" });
-const times = (...parts) => ({ ...column(...parts), kind: ".t" });
+const columnOf = (kind) => (...parts) => ({ ...column(...parts), kind });
+const figures = columnOf(".n"), times = columnOf(".t"), texts = columnOf(".w");
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
 /**
@@ -193,11 +191,8 @@ const mostUsed = (limits) => countable(limits)
 
 /** @param {Limit} limit */
 function limitCard(limit) {
-  const parts = [limit.used, limit.reserved].map((value) => {
-    const part = el("i");
-    part.style.width = `${limit.amount > 0 ? Math.min(100, (100 * value) / limit.amount) : 100}%`;
-    return part;
-  });
+  const parts = [limit.used, limit.reserved].map((value) =>
+    part("i", "width", limit.amount > 0 ? value : 1, limit.amount || 1));
   const kind = kindOf(limit), used = amount(limit, limit.used);
   return el(`li.card${kind}`, {},
     el("h2", {}, own(textOf(limit)), " ",
@@ -228,35 +223,18 @@ function dayChart(rows) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
-  const width = byId("main").clientWidth, tall = 160;
   const sum = (one) => one.input_tokens + one.output_tokens;
-  const most = Math.max(...days.map(sum), 1);
-  const mark = (part) => number(most * part, { notation: "compact" });
-  const edge = 12 + 8 * Math.max(mark(0.5).length, mark(1).length);
-  const step = Math.min((width - edge) / days.length, 48);
+  const most = Math.max(...days.map(sum), 1), every = Math.ceil(days.length / 6);
   const total = number(days.reduce((all, one) => all + sum(one), 0));
-  const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
-    direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
-  for (const part of [0, 0.5, 1]) {
-    const y = 8 + tall * (1 - part);
-    chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
-      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" }, mark(part)));
-  }
-  const every = Math.ceil(75 / step);
-  days.forEach((one, at) => {
-    const x = edge + at * step, bottom = 8 + tall, wide = Math.max(step - 2, 1);
-    const low = (tall * one.input_tokens) / most, high = (tall * one.output_tokens) / most;
-    chart.append(svg("g", {},
-      svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
-      svg("rect", { class: "first", x, y: bottom - low, width: wide, height: low }),
-      svg("rect", { class: "second", x, y: bottom - low - high, width: wide, height: high })));
-    if (at % every === 0 && x < width - 50) {
-      chart.append(svg("text", { x, y: tall + 24 }, day(one.day)));
-    }
-  });
+  const chart = el(".days", { role: "img",
+    "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` },
+  days.map((one, at) => el("", { title: `${day(one.day)}: ${number(sum(one))} ${t("tokens")}` },
+    part("i.second", "height", one.output_tokens, most),
+    part("i.first", "height", one.input_tokens, most),
+    at % every === 0 && at + every <= days.length && el("span", {}, day(one.day)))));
   return rows.length ? [
-    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
-      el("span.key.second"), t("output"))),
+    el("figure", {}, note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
+      note(el("i.key.first"), t("input"), " ", el("i.key.second"), t("output"))),
     el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
@@ -567,12 +545,13 @@ async function policiesView() {
         ? "This is what is in force." : "Save puts it in force."}`));
     if (errors.length) return;
     const nobody = checked.unmatched || [];
-    means.replaceChildren(...table("What each table means", [
+    means.replaceChildren(...(nobody.length
+      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []),
+    ...table("What each table means", [
       column("table", "Table", (row) => code(row.table)),
       column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
       figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
-    ], checked.summary || [], { plain: true }).filter(Boolean), ...(nobody.length
-      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []));
+    ], checked.summary || [], { plain: true }).filter(Boolean));
   }
 
   const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
