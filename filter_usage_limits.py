@@ -13,79 +13,79 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15243  filter                       Open WebUI's hooks, and nothing but hooks.
-# 14960  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1516  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1775  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6031  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4588  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11111  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2794  metering.usage               What one reply is charged for, added up from its stream …
-#  3101  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15291  filter                       Open WebUI's hooks, and nothing but hooks.
+# 14992  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1522  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1781  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6059  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4616  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11143  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2811  metering.usage               What one reply is charged for, added up from its stream …
+#  3118  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   172  errors                       The exceptions, each carrying its data.
-#   221  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   226  texts                        Texts from outside: what a client, a browser or a provider …
-#   246  limits.periods               The calendar and rolling periods, the window each gives at …
-#   536  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   675  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   697  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1029  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1109  limits.policies_text         TOML to policies, and what an error says about it.
-#  1935  metering.pieces              What a text costs at least, by the first steps of the …
-#  2093  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2318  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2575  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3209  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3293  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3577  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3786  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4226  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4876  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5019  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5288  ledger.reports               What records add up to by user, model, day, group and …
-#  5598  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5714  ledger.grants                What administrators add to limits, reset and take back; …
-#  5896  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  5989  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6518  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6702  openwebui.languages.en       18 languages.
-#  7346  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7391  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8291  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8773  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8854  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  8947  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9057  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9444  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9503  openwebui.replies            One reply from its admission to its end.
-#  9895  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10131  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10446  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10589  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10708  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10793  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10851  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10933  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11581  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11619  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11723  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11905  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12008  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12355  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12547  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12627  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12772  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12870  openwebui.simulation         What is on record, replayed against a policies text.
-# 13175  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13496  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13691  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13758  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13885  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14169  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14423  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14590  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14746  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   227  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   232  texts                        Texts from outside: what a client, a browser or a provider …
+#   252  limits.periods               The calendar and rolling periods, the window each gives at …
+#   542  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   681  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   703  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1035  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1115  limits.policies_text         TOML to policies, and what an error says about it.
+#  1941  metering.pieces              What a text costs at least, by the first steps of the …
+#  2099  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2335  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2592  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3226  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3310  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3605  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3814  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4254  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4904  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5047  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5316  ledger.reports               What records add up to by user, model, day, group and …
+#  5626  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5742  ledger.grants                What administrators add to limits, reset and take back; …
+#  5924  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6017  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6550  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6734  openwebui.languages.en       18 languages.
+#  7378  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7423  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8323  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8805  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8886  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  8979  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9089  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9476  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9535  openwebui.replies            One reply from its admission to its end.
+#  9927  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10163  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10478  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10621  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10740  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10825  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10883  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10965  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11613  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11651  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11755  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11937  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12040  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12387  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12579  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12659  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12804  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12902  openwebui.simulation         What is on record, replayed against a policies text.
+# 13207  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13528  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13723  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13790  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13917  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14201  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14455  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14622  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14778  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -194,6 +194,12 @@ class ConfigurationError(UsageLimitsError, ValueError):
 
 class LedgerError(UsageLimitsError):
     """The ledger's database can't be reached, or is too busy to answer in time."""
+
+class LedgerBusyError(LedgerError):
+    """The database is there, and this process has more to write than it can in time.
+
+    Whoever may send requests can bring that about: it is no outage, in which they may pass.
+    """
 
 class LedgerDataError(UsageLimitsError):
     """The ledger's database is there and refuses the statement or a value in it.
@@ -2140,19 +2146,23 @@ DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w
 BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
-MEDIA_KEYS = (
-    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
-    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
+MEDIA_KEYS = frozenset(
+    (
+        *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+        *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
+    )
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
 CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
-CONTENT_KEYS = (
-    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
-    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
-    "function",
+CONTENT_KEYS = frozenset(
+    (
+        *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+        *("summary", "refusal", "output", "name", "title", "context", "tool_calls"),
+        *("function_call", "function", "thinking_blocks"),
+    )
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
 PART_KEYS = frozenset(("content", "output"))
@@ -2223,10 +2233,12 @@ def count_accented(text: str, latin: bytes) -> int:
     beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
     return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
+WRITER = json.JSONEncoder(ensure_ascii=False, default=str)
+
 def json_text(value: object) -> str:
     """The JSON that a provider would see for a value; empty if it can't be written."""
     try:
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return WRITER.encode(value)
     except (TypeError, ValueError, RecursionError):
         return ""
 
@@ -2249,20 +2261,24 @@ def estimate_prompt(body: Mapping[str, object]) -> int:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, list):
-            parts += [(item, is_part) for item in part]
+            if set(map(type, part)) == {int}:  # a prompt may come as numbers of tokens
+                tokens += 0 if is_part else len(part)
+            else:
+                parts += [(item, is_part) for item in part if item]
         elif isinstance(part, dict):
             kind = part.get("type")
             if is_part and isinstance(kind, str) and kind in MEDIA_TOKENS:
                 media_tokens += read_media(part, MEDIA_TOKENS[kind], parts)
-            parts += [(part[key], key in PART_KEYS) for key in CONTENT_KEYS if part.get(key)]
-            for key in ("arguments", "input"):
-                if value := part.get(key):
+            for key, value in part.items():
+                if value and key in CONTENT_KEYS:
+                    parts.append((value, key in PART_KEYS))
+                elif value and key in ("arguments", "input"):
                     texts.append(value if isinstance(value, str) else json_text(value))
             if isinstance(images := part.get("images"), list):  # Ollama
                 for image in images:
                     media_tokens += read_payload(image, IMAGE_TOKENS, parts)
         elif not is_part and isinstance(part, int):
-            tokens += 1  # a prompt may come as numbers of tokens
+            tokens += 1
     if isinstance(images := body.get("images"), list) and not messages:
         for image in images:
             media_tokens += read_payload(image, IMAGE_TOKENS, [])
@@ -2272,8 +2288,9 @@ def estimate_prompt(body: Mapping[str, object]) -> int:
 def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object, bool]]) -> int:
     """The tokens of one content part's picture, sound or file; the text in it goes to `parts`."""
     tokens = 0
-    for key in MEDIA_KEYS:
-        holder = part.get(key)
+    for key, holder in part.items():
+        if key not in MEDIA_KEYS:
+            continue
         if isinstance(holder, dict):
             is_text = holder.get("type") in ("text", "content")  # Anthropic's plain documents
             for name, value in holder.items():
@@ -3440,6 +3457,8 @@ class TransactionRunner:
         self._keeps = keep_connections
         self._idle: list[Connection] = []
         self._path = engine.url.database if engine.dialect.name == "sqlite" else None
+        # When it could last be written to, by `time.monotonic`.
+        self.wrote_at = float("-inf")
         self._generation = 0  # of connections, new wherever the database isn't where they lead
         # How many statements were refused: the tables may not be those that were prepared.
         self.refused = 0
@@ -3483,6 +3502,7 @@ class TransactionRunner:
                 `TRANSACTION_PATIENCE_SECONDS` from now.
 
         Raises:
+            LedgerBusyError: The database is there, and it is past the deadline already.
             LedgerError: The database can't be reached, or is still busy at the deadline.
             LedgerDataError: It refuses a statement or a value.
         """
@@ -3493,6 +3513,7 @@ class TransactionRunner:
             begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
             connection.exec_driver_sql("COMMIT")
+            self.wrote_at = time.monotonic()
             return result
 
         return self.read(transaction, until)
@@ -3504,7 +3525,7 @@ class TransactionRunner:
         if deadline is None:
             deadline = new_deadline()
         elif time.monotonic() > deadline:
-            raise LedgerError("the ledger is busy: no turn in time")
+            raise self.no_turn("no turn in time", deadline)
         pause = RETRY_PAUSE_SECONDS
         while True:
             try:
@@ -3516,6 +3537,7 @@ class TransactionRunner:
                     self.refused += 1
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
+                self.wrote_at = float("-inf")  # what waits behind it is no crowd
                 again = is_worth_retrying(error) or self._is_crowded_out(error)
                 if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
@@ -3529,6 +3551,12 @@ class TransactionRunner:
                 raise LedgerError(f"{type(error).__name__} in the ledger") from error
             time.sleep(pause)
             pause *= 2
+
+    def no_turn(self, why: str, deadline: float) -> LedgerError:
+        """The error of who gets no turn: it is no outage if others have written meanwhile."""
+        since = deadline - TRANSACTION_PATIENCE_SECONDS
+        kind = LedgerBusyError if self.wrote_at > since else LedgerError
+        return kind(f"the ledger is busy: {why}")
 
     def rest(self) -> None:
         """Give all connections back that aren't in use."""
@@ -6173,6 +6201,10 @@ class Ledger:
     def write_names(self, names: Collection[RememberedName]) -> None:
         """Remember whom names in the policies mean."""
         self._transactions.run(lambda connection: remember(connection, names, self._now()))
+
+    def crowd_error(self) -> LedgerError:
+        """The error of a request for which too many wait before it."""
+        return self._transactions.no_turn("too many wait for it", time.monotonic())
 
     def rest(self) -> None:
         """Give the connections back that aren't in use."""
@@ -11231,7 +11263,7 @@ class Accounting(LedgerWorker):
             if reply.unread is not None:
                 return reply, reply.unread
             if crowded:
-                return reply, LedgerError("the ledger is busy: too many wait for it")
+                return reply, self.ledger.crowd_error()
             try:
                 admission = self.ledger.reserve(
                     reply.reservation,
@@ -11356,7 +11388,7 @@ class Accounting(LedgerWorker):
                 reply.output_tokens = seen.output_tokens + block
         except LedgerError as error:
             log.error("Usage limits: %s; nothing was reserved for %s", error, reply.reservation.id)
-            ends = reply.stops and reply.needs_ledger
+            ends = reply.stops and (reply.needs_ledger or isinstance(error, LedgerBusyError))
             reply.output_tokens = held if ends else seen.output_tokens + block
         except Exception:
             # Nothing may pass for a fault of ours: it ends where its reservation does.
@@ -14990,6 +15022,7 @@ def build_reply(
     source: str,
     now: datetime,
     *,
+    prompt_tokens: int,
     ollama: bool,
     own_provider: bool,
 ) -> Reply:
@@ -15000,7 +15033,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
+    stops = valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -15085,6 +15118,7 @@ class Draft:
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
+        prompt_tokens: About how many it has.
         queries: What reads the groups in the ledger's database; None where they aren't there.
         listed: The groups, if they are not.
         state: The HTTP request's, out of its client's reach.
@@ -15095,6 +15129,7 @@ class Draft:
     last_groups: LastGroups
     calls_seen: bool
     own_provider: bool
+    prompt_tokens: int
     queries: GroupQueries | None
     listed: tuple[GroupRef, ...]
     state: MutableMapping[str, Any]
@@ -15109,9 +15144,12 @@ class Draft:
         queries = None if asked.valves.database_url else group_queries()
         listed = await list_groups(asked.user["id"]) if queries is None else ()
         own_provider = uses_own_provider(asked.request, asked.body)
+        prompt = await estimate_in_thread(asked.body)
         state = current_state.get()
         state = {} if state is None else state
-        return cls(asked, ledger, last_groups, calls_seen, own_provider, queries, listed, state)
+        return cls(
+            asked, ledger, last_groups, calls_seen, own_provider, prompt, queries, listed, state
+        )
 
     def build(self) -> Reply:
         """The reply, with its `unread` where the ledger could not be asked; blocks."""
@@ -15141,6 +15179,7 @@ class Draft:
             list_model_names(asked.body, asked.model, metadata, asked.request),
             request_source(metadata, self.own_provider, asked.request, user["id"], caller),
             self.now,
+            prompt_tokens=self.prompt_tokens,
             ollama=is_ollama_model(asked.model),
             own_provider=self.own_provider,
         )
@@ -15226,6 +15265,15 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
             stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
             refuse(valves, reply, Decision((stopped_at,)))
         refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+def outage_refuses(valves: AdminValves, reply: Reply, error: LedgerError) -> bool:
+    """Whether a request may not go on without the ledger; a crowd is no outage."""
+    crowded = isinstance(error, LedgerBusyError)
+    return reply.enforced and (crowded or valves.on_ledger_error == "block")
+
+async def estimate_in_thread(body: Mapping[str, Any]) -> int:
+    """A prompt's estimate: of a huge one neither the event loop nor the ledger's thread waits."""
+    return await asyncio.to_thread(estimate_prompt, body)
 
 def adjust_call(
     valves: AdminValves, reply: Reply, body: dict[str, Any], unasked: UnaskedModels
@@ -15313,7 +15361,7 @@ class Filter:
             log.error(
                 "Usage limits: %s; a request of user %s was not reserved for", admission, user["id"]
             )
-            if reply.enforced and valves.on_ledger_error == "block":
+            if outage_refuses(valves, reply, admission):
                 reply.keeper.forget(reply)
                 raise asked.unavailable() from admission
         else:
@@ -15347,7 +15395,7 @@ class Filter:
         asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
             later, before = reply.meter.produced, reply.prompt_tokens
-            prompt_tokens = estimate_prompt(body)
+            prompt_tokens = await estimate_in_thread(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
@@ -15363,7 +15411,7 @@ class Filter:
             drop_round(reply)
             raise
         except LedgerError as error:
-            if reply.enforced and valves.on_ledger_error == "block":
+            if outage_refuses(valves, reply, error):
                 drop_round(reply)
                 raise asked.unavailable() from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
