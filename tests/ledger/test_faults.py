@@ -26,7 +26,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import QueuePool
 
-from helpers.errors import LedgerBusyError, LedgerError
+from helpers.errors import LedgerBusyError, LedgerDataError, LedgerError
 from helpers.ledger.database import open_database, parse_database_url
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import LEASE_SECONDS
