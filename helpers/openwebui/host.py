@@ -184,6 +184,28 @@ def host_models() -> Mapping[str, Any]:
     return getattr(getattr(app, "state", None), "MODELS", None) or {}
 
 
+async def read_system_prompt(
+    model_id: object, metadata: Mapping[str, Any], user: Mapping[str, Any]
+) -> str:
+    """A model's own system prompt; "" where it has none.
+
+    Open WebUI puts it before the messages behind every filter, with variables that a client fills.
+    """
+    listed = host_models().get(model_id) if isinstance(model_id, str) else None
+    if not (isinstance(listed, Mapping) and listed.get("info")):  # it has no settings
+        return ""
+    found = await import_module("open_webui.models.models").Models.get_model_by_id(model_id)
+    system = found.params.model_dump().get("system") if found and found.params else None
+    if not isinstance(system, str) or not system:
+        return ""
+    body: dict[str, Any] = {"messages": []}
+    fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
+    filled = fill(system, body, metadata, user)
+    if inspect.isawaitable(filled):  # since 0.11
+        await filled
+    return "".join(str(message.get("content")) for message in body["messages"])
+
+
 def list_model_ids() -> tuple[str, ...]:
     """The ids of all models; () where they can't be told: they are only needed for a report."""
     try:
