@@ -13,79 +13,79 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15371  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15088  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1520  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1779  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6035  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4592  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11132  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2798  metering.usage               What one reply is charged for, added up from its stream …
-#  3105  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15424  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15125  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1526  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1785  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6063  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4620  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11164  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2815  metering.usage               What one reply is charged for, added up from its stream …
+#  3122  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   173  errors                       The exceptions, each carrying its data.
-#   222  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   227  texts                        Texts from outside: what a client, a browser or a provider …
-#   247  limits.periods               The calendar and rolling periods, the window each gives at …
-#   537  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   676  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   698  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1030  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1110  limits.policies_text         TOML to policies, and what an error says about it.
-#  1939  metering.pieces              What a text costs at least, by the first steps of the …
-#  2097  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2322  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2579  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3213  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3297  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3581  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3790  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4230  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4880  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5023  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5292  ledger.reports               What records add up to by user, model, day, group and …
-#  5602  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5718  ledger.grants                What administrators add to limits, reset and take back; …
-#  5900  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  5993  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6515  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6699  openwebui.languages.en       18 languages.
-#  7343  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7388  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8312  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8794  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8875  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  8968  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9078  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9465  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9524  openwebui.replies            One reply from its admission to its end.
-#  9916  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10152  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10467  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10610  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10729  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10814  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10872  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 10954  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11602  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11640  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11743  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 11925  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12029  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12377  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12582  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12662  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12835  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12933  openwebui.simulation         What is on record, replayed against a policies text.
-# 13262  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13591  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13786  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13853  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13980  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14264  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14551  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14718  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14874  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   228  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   233  texts                        Texts from outside: what a client, a browser or a provider …
+#   253  limits.periods               The calendar and rolling periods, the window each gives at …
+#   543  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   682  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   704  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1036  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1116  limits.policies_text         TOML to policies, and what an error says about it.
+#  1945  metering.pieces              What a text costs at least, by the first steps of the …
+#  2103  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2339  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2596  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3230  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3314  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3609  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3818  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4258  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4908  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5051  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5320  ledger.reports               What records add up to by user, model, day, group and …
+#  5630  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5746  ledger.grants                What administrators add to limits, reset and take back; …
+#  5928  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6021  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6547  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6731  openwebui.languages.en       18 languages.
+#  7375  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7420  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8344  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8826  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8907  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9000  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9110  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9497  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9556  openwebui.replies            One reply from its admission to its end.
+#  9948  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10184  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10499  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10642  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10761  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10846  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10904  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 10986  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11634  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11672  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11775  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 11957  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12061  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12409  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12614  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12694  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12867  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12965  openwebui.simulation         What is on record, replayed against a policies text.
+# 13296  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13625  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13820  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13887  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14014  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14298  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14588  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14755  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14911  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -195,6 +195,12 @@ class ConfigurationError(UsageLimitsError, ValueError):
 
 class LedgerError(UsageLimitsError):
     """The ledger's database can't be reached, or is too busy to answer in time."""
+
+class LedgerBusyError(LedgerError):
+    """The database is there, and this process has more to write than it can in time.
+
+    Whoever may send requests can bring that about: it is no outage, in which they may pass.
+    """
 
 class LedgerDataError(UsageLimitsError):
     """The ledger's database is there and refuses the statement or a value in it.
@@ -2144,19 +2150,23 @@ DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w
 BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
-MEDIA_KEYS = (
-    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
-    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
+MEDIA_KEYS = frozenset(
+    (
+        *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+        *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
+    )
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
 CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
-CONTENT_KEYS = (
-    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
-    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
-    "function",
+CONTENT_KEYS = frozenset(
+    (
+        *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+        *("summary", "refusal", "output", "name", "title", "context", "tool_calls"),
+        *("function_call", "function", "thinking_blocks"),
+    )
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
 PART_KEYS = frozenset(("content", "output"))
@@ -2227,10 +2237,12 @@ def count_accented(text: str, latin: bytes) -> int:
     beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
     return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
+WRITER = json.JSONEncoder(ensure_ascii=False, default=str)
+
 def json_text(value: object) -> str:
     """The JSON that a provider would see for a value; empty if it can't be written."""
     try:
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return WRITER.encode(value)
     except (TypeError, ValueError, RecursionError):
         return ""
 
@@ -2253,20 +2265,24 @@ def estimate_prompt(body: Mapping[str, object]) -> int:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, list):
-            parts += [(item, is_part) for item in part]
+            if set(map(type, part)) == {int}:  # a prompt may come as numbers of tokens
+                tokens += 0 if is_part else len(part)
+            else:
+                parts += [(item, is_part) for item in part if item]
         elif isinstance(part, dict):
             kind = part.get("type")
             if is_part and isinstance(kind, str) and kind in MEDIA_TOKENS:
                 media_tokens += read_media(part, MEDIA_TOKENS[kind], parts)
-            parts += [(part[key], key in PART_KEYS) for key in CONTENT_KEYS if part.get(key)]
-            for key in ("arguments", "input"):
-                if value := part.get(key):
+            for key, value in part.items():
+                if value and key in CONTENT_KEYS:
+                    parts.append((value, key in PART_KEYS))
+                elif value and key in ("arguments", "input"):
                     texts.append(value if isinstance(value, str) else json_text(value))
             if isinstance(images := part.get("images"), list):  # Ollama
                 for image in images:
                     media_tokens += read_payload(image, IMAGE_TOKENS, parts)
         elif not is_part and isinstance(part, int):
-            tokens += 1  # a prompt may come as numbers of tokens
+            tokens += 1
     if isinstance(images := body.get("images"), list) and not messages:
         for image in images:
             media_tokens += read_payload(image, IMAGE_TOKENS, [])
@@ -2276,8 +2292,9 @@ def estimate_prompt(body: Mapping[str, object]) -> int:
 def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object, bool]]) -> int:
     """The tokens of one content part's picture, sound or file; the text in it goes to `parts`."""
     tokens = 0
-    for key in MEDIA_KEYS:
-        holder = part.get(key)
+    for key, holder in part.items():
+        if key not in MEDIA_KEYS:
+            continue
         if isinstance(holder, dict):
             is_text = holder.get("type") in ("text", "content")  # Anthropic's plain documents
             for name, value in holder.items():
@@ -3444,6 +3461,8 @@ class TransactionRunner:
         self._keeps = keep_connections
         self._idle: list[Connection] = []
         self._path = engine.url.database if engine.dialect.name == "sqlite" else None
+        # When it could last be written to, by `time.monotonic`.
+        self.wrote_at = float("-inf")
         self._generation = 0  # of connections, new wherever the database isn't where they lead
         # How many statements were refused: the tables may not be those that were prepared.
         self.refused = 0
@@ -3487,6 +3506,7 @@ class TransactionRunner:
                 `TRANSACTION_PATIENCE_SECONDS` from now.
 
         Raises:
+            LedgerBusyError: The database is there, and it is past the deadline already.
             LedgerError: The database can't be reached, or is still busy at the deadline.
             LedgerDataError: It refuses a statement or a value.
         """
@@ -3497,6 +3517,7 @@ class TransactionRunner:
             begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
             connection.exec_driver_sql("COMMIT")
+            self.wrote_at = time.monotonic()
             return result
 
         return self.read(transaction, until)
@@ -3508,7 +3529,7 @@ class TransactionRunner:
         if deadline is None:
             deadline = new_deadline()
         elif time.monotonic() > deadline:
-            raise LedgerError("the ledger is busy: no turn in time")
+            raise self.no_turn("no turn in time", deadline)
         pause = RETRY_PAUSE_SECONDS
         while True:
             try:
@@ -3520,6 +3541,7 @@ class TransactionRunner:
                     self.refused += 1
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
+                self.wrote_at = float("-inf")  # what waits behind it is no crowd
                 again = is_worth_retrying(error) or self._is_crowded_out(error)
                 if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
@@ -3533,6 +3555,12 @@ class TransactionRunner:
                 raise LedgerError(f"{type(error).__name__} in the ledger") from error
             time.sleep(pause)
             pause *= 2
+
+    def no_turn(self, why: str, deadline: float) -> LedgerError:
+        """The error of who gets no turn: it is no outage if others have written meanwhile."""
+        since = deadline - TRANSACTION_PATIENCE_SECONDS
+        kind = LedgerBusyError if self.wrote_at > since else LedgerError
+        return kind(f"the ledger is busy: {why}")
 
     def rest(self) -> None:
         """Give all connections back that aren't in use."""
@@ -6178,6 +6206,10 @@ class Ledger:
     def write_names(self, names: Collection[RememberedName]) -> None:
         """Remember whom names in the policies mean."""
         self._transactions.run(lambda connection: remember(connection, names, self._now()))
+
+    def crowd_error(self) -> LedgerError:
+        """The error of a request for which too many wait before it."""
+        return self._transactions.no_turn("too many wait for it", time.monotonic())
 
     def rest(self) -> None:
         """Give the connections back that aren't in use."""
@@ -11252,7 +11284,7 @@ class Accounting(LedgerWorker):
             if reply.unread is not None:
                 return reply, reply.unread
             if crowded:
-                return reply, LedgerError("the ledger is busy: too many wait for it")
+                return reply, self.ledger.crowd_error()
             try:
                 admission = self.ledger.reserve(
                     reply.reservation,
@@ -11377,7 +11409,7 @@ class Accounting(LedgerWorker):
                 reply.output_tokens = seen.output_tokens + block
         except LedgerError as error:
             log.error("Usage limits: %s; nothing was reserved for %s", error, reply.reservation.id)
-            ends = reply.stops and reply.needs_ledger
+            ends = reply.stops and (reply.needs_ledger or isinstance(error, LedgerBusyError))
             reply.output_tokens = held if ends else seen.output_tokens + block
         except Exception:
             # Nothing may pass for a fault of ours: it ends where its reservation does.
@@ -13023,7 +13055,9 @@ class ReplayPlan:
 
     def refusing(self, at: int, input_tokens: int) -> LimitState | None:
         """The limit that refuses a request at the second `at`, by the engine's own decision."""
-        decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
+        # The others can't be what refuses.
+        reached = (one for one in self.gauges if one.used >= one.amount or self.has_moments)
+        decision = Decision(tuple(gauge.state(at) for gauge in reached))
         if self.has_moments:
             decision = decision.with_request(Amounts(0, input_tokens))
         if self.is_task:  # replies that are still running don't cost a chat its title
@@ -13175,8 +13209,8 @@ class Replay:
             for gauge in plan.gauges:
                 value = values[gauge.measure]
                 if gauge.clock is None:
-                    # A record from before the filter ends with its import.
-                    gauge.add(at, at if source == "backfill" else ended_at or at, value)
+                    # Without an end it still runs; an imported one has the end of the import.
+                    gauge.add(at, at if source == "backfill" else ended_at or NO_END, value)
                 else:
                     gauge.used += value
         return result
@@ -14269,6 +14303,7 @@ LONGEST_PARAMETER = 400
 # Reports are read beside the chats, never in their way.
 PAGE_THREADS = 2
 MOST_WAITING = 50
+MOST_WAITING_OF_ONE = 10  # so that nobody fills them alone
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -14438,7 +14473,7 @@ class UsagePages:
     def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
-        self._waiting = 0
+        self._waiting: list[str] = []  # users by id, once for each question
         self._saving = asyncio.Lock()
         self._app = self._make_app(app)
 
@@ -14505,20 +14540,21 @@ class UsagePages:
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
         asked = await self._read_request(request, user)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+        return await self._in_thread(user, lambda: as_answer(route.handler(asked)))
 
     async def _save_policies(self, request: Request, user: Any) -> Response:
         """Save a text through Open WebUI's own functions, and keep the one before."""
         asked = await self._read_request(request, user)
-        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        text = await self._in_thread(user, lambda: read_policies_text(asked.body))
         # One after the other, so that the newest version is the text in force.
         async with self._saving:
-            await self._in_thread(partial(asked.data.read, read_versions))  # or nothing is saved
+            # Where it can't be read nothing is saved.
+            await self._in_thread(user, partial(asked.data.read, read_versions))
             before = await store_policies(self._guard.function_id, text)
             log.info("Usage limits: %s has saved the policies on the page", asked.actor)
             await self._guard.switch(now=True)
             note = partial(note_version, asked.data, before, text, asked.actor)
-            return await self._in_thread(lambda: as_answer(note()))
+            return await self._in_thread(user, lambda: as_answer(note()))
 
     async def _read_request(self, request: Request, user: Any) -> PageRequest:
         changes = request.method != "GET"
@@ -14535,14 +14571,15 @@ class UsagePages:
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
         return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
-    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
-        if self._waiting >= MOST_WAITING:
+    async def _in_thread(self, user: Any, work: Callable[[], PageResult]) -> PageResult:
+        waiting, who = self._waiting, str(user.id)
+        if len(waiting) >= MOST_WAITING or waiting.count(who) >= MOST_WAITING_OF_ONE:
             raise PageError(503, "Too many wait for reports. Try again later.")
-        self._waiting += 1
+        waiting.append(who)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            self._waiting -= 1
+            waiting.remove(who)
 
 def is_page_path(path: str) -> bool:
     """Whether a path is one of the pages'."""
@@ -15118,6 +15155,7 @@ def build_reply(
     source: str,
     now: datetime,
     *,
+    prompt_tokens: int,
     ollama: bool,
     own_provider: bool,
 ) -> Reply:
@@ -15128,7 +15166,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
+    stops = valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -15213,6 +15251,7 @@ class Draft:
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
+        prompt_tokens: About how many it has.
         queries: What reads the groups in the ledger's database; None where they aren't there.
         listed: The groups, if they are not.
         state: The HTTP request's, out of its client's reach.
@@ -15223,6 +15262,7 @@ class Draft:
     last_groups: LastGroups
     calls_seen: bool
     own_provider: bool
+    prompt_tokens: int
     queries: GroupQueries | None
     listed: tuple[GroupRef, ...]
     state: MutableMapping[str, Any]
@@ -15237,9 +15277,12 @@ class Draft:
         queries = None if asked.valves.database_url else group_queries()
         listed = await list_groups(asked.user["id"]) if queries is None else ()
         own_provider = uses_own_provider(asked.request, asked.body)
+        prompt = await estimate_in_thread(asked.body)
         state = current_state.get()
         state = {} if state is None else state
-        return cls(asked, ledger, last_groups, calls_seen, own_provider, queries, listed, state)
+        return cls(
+            asked, ledger, last_groups, calls_seen, own_provider, prompt, queries, listed, state
+        )
 
     def build(self) -> Reply:
         """The reply, with its `unread` where the ledger could not be asked; blocks."""
@@ -15269,6 +15312,7 @@ class Draft:
             list_model_names(asked.body, asked.model, metadata, asked.request),
             request_source(metadata, self.own_provider, asked.request, user["id"], caller),
             self.now,
+            prompt_tokens=self.prompt_tokens,
             ollama=is_ollama_model(asked.model),
             own_provider=self.own_provider,
         )
@@ -15354,6 +15398,15 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
             stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
             refuse(valves, reply, Decision((stopped_at,)))
         refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+def outage_refuses(valves: AdminValves, reply: Reply, error: LedgerError) -> bool:
+    """Whether a request may not go on without the ledger; a crowd is no outage."""
+    crowded = isinstance(error, LedgerBusyError)
+    return reply.enforced and (crowded or valves.on_ledger_error == "block")
+
+async def estimate_in_thread(body: Mapping[str, Any]) -> int:
+    """A prompt's estimate: of a huge one neither the event loop nor the ledger's thread waits."""
+    return await asyncio.to_thread(estimate_prompt, body)
 
 def adjust_call(
     valves: AdminValves, reply: Reply, body: dict[str, Any], unasked: UnaskedModels
@@ -15443,7 +15496,7 @@ class Filter:
             log.error(
                 "Usage limits: %s; a request of user %s was not reserved for", admission, user["id"]
             )
-            if reply.enforced and valves.on_ledger_error == "block":
+            if outage_refuses(valves, reply, admission):
                 reply.keeper.forget(reply)
                 raise asked.unavailable() from admission
         else:
@@ -15477,7 +15530,7 @@ class Filter:
         asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
             later, before = reply.meter.produced, reply.prompt_tokens
-            prompt_tokens = estimate_prompt(body)
+            prompt_tokens = await estimate_in_thread(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
@@ -15493,7 +15546,7 @@ class Filter:
             drop_round(reply)
             raise
         except LedgerError as error:
-            if reply.enforced and valves.on_ledger_error == "block":
+            if outage_refuses(valves, reply, error):
                 drop_round(reply)
                 raise asked.unavailable() from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)

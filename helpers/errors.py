@@ -32,6 +32,13 @@ class LedgerError(UsageLimitsError):
     """The ledger's database can't be reached, or is too busy to answer in time."""
 
 
+class LedgerBusyError(LedgerError):
+    """The database is there, and this process has more to write than it can in time.
+
+    Whoever may send requests can bring that about: it is no outage, in which they may pass.
+    """
+
+
 class LedgerDataError(UsageLimitsError):
     """The ledger's database is there and refuses the statement or a value in it.
 

@@ -6,14 +6,15 @@ from typing import Any
 
 from helpers.errors import LedgerError
 from helpers.logs import log
-from helpers.metering.estimates import estimate_prompt
 from helpers.openwebui.admission import (
     ChatRequest,
     Draft,
     LastGroups,
     adjust_call,
     check_round,
+    estimate_in_thread,
     link_in_chat,
+    outage_refuses,
     refuse,
 )
 from helpers.openwebui.answers import keep_status
@@ -109,7 +110,7 @@ class Filter:
             log.error(
                 "Usage limits: %s; a request of user %s was not reserved for", admission, user["id"]
             )
-            if reply.enforced and valves.on_ledger_error == "block":
+            if outage_refuses(valves, reply, admission):
                 reply.keeper.forget(reply)
                 raise asked.unavailable() from admission
         else:
@@ -143,7 +144,7 @@ class Filter:
         asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
             later, before = reply.meter.produced, reply.prompt_tokens
-            prompt_tokens = estimate_prompt(body)
+            prompt_tokens = await estimate_in_thread(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
@@ -159,7 +160,7 @@ class Filter:
             drop_round(reply)
             raise
         except LedgerError as error:
-            if reply.enforced and valves.on_ledger_error == "block":
+            if outage_refuses(valves, reply, error):
                 drop_round(reply)
                 raise asked.unavailable() from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)

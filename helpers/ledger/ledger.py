@@ -201,6 +201,10 @@ class Ledger:
         """Remember whom names in the policies mean."""
         self._transactions.run(lambda connection: remember(connection, names, self._now()))
 
+    def crowd_error(self) -> LedgerError:
+        """The error of a request for which too many wait before it."""
+        return self._transactions.no_turn("too many wait for it", time.monotonic())
+
     def rest(self) -> None:
         """Give the connections back that aren't in use."""
         self._transactions.rest()

@@ -20,7 +20,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import QueuePool
 
-from helpers.errors import LedgerDataError, LedgerError, UsageLimitsError
+from helpers.errors import LedgerBusyError, LedgerDataError, LedgerError, UsageLimitsError
 
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
@@ -180,6 +180,8 @@ class TransactionRunner:
         self._keeps = keep_connections
         self._idle: list[Connection] = []
         self._path = engine.url.database if engine.dialect.name == "sqlite" else None
+        # When it could last be written to, by `time.monotonic`.
+        self.wrote_at = float("-inf")
         self._generation = 0  # of connections, new wherever the database isn't where they lead
         # How many statements were refused: the tables may not be those that were prepared.
         self.refused = 0
@@ -223,6 +225,7 @@ class TransactionRunner:
                 `TRANSACTION_PATIENCE_SECONDS` from now.
 
         Raises:
+            LedgerBusyError: The database is there, and it is past the deadline already.
             LedgerError: The database can't be reached, or is still busy at the deadline.
             LedgerDataError: It refuses a statement or a value.
         """
@@ -233,6 +236,7 @@ class TransactionRunner:
             begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
             connection.exec_driver_sql("COMMIT")
+            self.wrote_at = time.monotonic()
             return result
 
         return self.read(transaction, until)
@@ -244,7 +248,7 @@ class TransactionRunner:
         if deadline is None:
             deadline = new_deadline()
         elif time.monotonic() > deadline:
-            raise LedgerError("the ledger is busy: no turn in time")
+            raise self.no_turn("no turn in time", deadline)
         pause = RETRY_PAUSE_SECONDS
         while True:
             try:
@@ -256,6 +260,7 @@ class TransactionRunner:
                     self.refused += 1
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
+                self.wrote_at = float("-inf")  # what waits behind it is no crowd
                 again = is_worth_retrying(error) or self._is_crowded_out(error)
                 if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
@@ -269,6 +274,12 @@ class TransactionRunner:
                 raise LedgerError(f"{type(error).__name__} in the ledger") from error
             time.sleep(pause)
             pause *= 2
+
+    def no_turn(self, why: str, deadline: float) -> LedgerError:
+        """The error of who gets no turn: it is no outage if others have written meanwhile."""
+        since = deadline - TRANSACTION_PATIENCE_SECONDS
+        kind = LedgerBusyError if self.wrote_at > since else LedgerError
+        return kind(f"the ledger is busy: {why}")
 
     def rest(self) -> None:
         """Give all connections back that aren't in use."""

@@ -55,19 +55,23 @@ DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w
 BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
-MEDIA_KEYS = (
-    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
-    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
+MEDIA_KEYS = frozenset(
+    (
+        *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+        *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
+    )
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
 CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
-CONTENT_KEYS = (
-    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
-    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
-    "function",
+CONTENT_KEYS = frozenset(
+    (
+        *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+        *("summary", "refusal", "output", "name", "title", "context", "tool_calls"),
+        *("function_call", "function", "thinking_blocks"),
+    )
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
 PART_KEYS = frozenset(("content", "output"))
@@ -145,10 +149,13 @@ def count_accented(text: str, latin: bytes) -> int:
     return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
 
+WRITER = json.JSONEncoder(ensure_ascii=False, default=str)
+
+
 def json_text(value: object) -> str:
     """The JSON that a provider would see for a value; empty if it can't be written."""
     try:
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return WRITER.encode(value)
     except (TypeError, ValueError, RecursionError):
         return ""
 
@@ -172,20 +179,24 @@ def estimate_prompt(body: Mapping[str, object]) -> int:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, list):
-            parts += [(item, is_part) for item in part]
+            if set(map(type, part)) == {int}:  # a prompt may come as numbers of tokens
+                tokens += 0 if is_part else len(part)
+            else:
+                parts += [(item, is_part) for item in part if item]
         elif isinstance(part, dict):
             kind = part.get("type")
             if is_part and isinstance(kind, str) and kind in MEDIA_TOKENS:
                 media_tokens += read_media(part, MEDIA_TOKENS[kind], parts)
-            parts += [(part[key], key in PART_KEYS) for key in CONTENT_KEYS if part.get(key)]
-            for key in ("arguments", "input"):
-                if value := part.get(key):
+            for key, value in part.items():
+                if value and key in CONTENT_KEYS:
+                    parts.append((value, key in PART_KEYS))
+                elif value and key in ("arguments", "input"):
                     texts.append(value if isinstance(value, str) else json_text(value))
             if isinstance(images := part.get("images"), list):  # Ollama
                 for image in images:
                     media_tokens += read_payload(image, IMAGE_TOKENS, parts)
         elif not is_part and isinstance(part, int):
-            tokens += 1  # a prompt may come as numbers of tokens
+            tokens += 1
     if isinstance(images := body.get("images"), list) and not messages:
         for image in images:
             media_tokens += read_payload(image, IMAGE_TOKENS, [])
@@ -196,8 +207,9 @@ def estimate_prompt(body: Mapping[str, object]) -> int:
 def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object, bool]]) -> int:
     """The tokens of one content part's picture, sound or file; the text in it goes to `parts`."""
     tokens = 0
-    for key in MEDIA_KEYS:
-        holder = part.get(key)
+    for key, holder in part.items():
+        if key not in MEDIA_KEYS:
+            continue
         if isinstance(holder, dict):
             is_text = holder.get("type") in ("text", "content")  # Anthropic's plain documents
             for name, value in holder.items():

@@ -10,7 +10,7 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from helpers.errors import LedgerError
+from helpers.errors import LedgerBusyError, LedgerError
 from helpers.ledger.identities import HostNames, IdentityMemory
 from helpers.ledger.ledger import Admission, Settlement
 from helpers.ledger.records import NO_ANSWER, NOT_CALLED, WORKER_STOPPED
@@ -148,7 +148,7 @@ class Accounting(LedgerWorker):
             if reply.unread is not None:
                 return reply, reply.unread
             if crowded:
-                return reply, LedgerError("the ledger is busy: too many wait for it")
+                return reply, self.ledger.crowd_error()
             try:
                 admission = self.ledger.reserve(
                     reply.reservation,
@@ -273,7 +273,7 @@ class Accounting(LedgerWorker):
                 reply.output_tokens = seen.output_tokens + block
         except LedgerError as error:
             log.error("Usage limits: %s; nothing was reserved for %s", error, reply.reservation.id)
-            ends = reply.stops and reply.needs_ledger
+            ends = reply.stops and (reply.needs_ledger or isinstance(error, LedgerBusyError))
             reply.output_tokens = held if ends else seen.output_tokens + block
         except Exception:
             # Nothing may pass for a fault of ours: it ends where its reservation does.

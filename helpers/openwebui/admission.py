@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
@@ -11,7 +12,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from helpers.errors import LedgerError, UsageLimitExceeded
+from helpers.errors import LedgerBusyError, LedgerError, UsageLimitExceeded
 from helpers.ledger.records import Reservation
 from helpers.limits.decisions import Decision
 from helpers.limits.periods import find_timezone
@@ -83,6 +84,7 @@ def build_reply(
     source: str,
     now: datetime,
     *,
+    prompt_tokens: int,
     ollama: bool,
     own_provider: bool,
 ) -> Reply:
@@ -93,7 +95,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
+    stops = valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -181,6 +183,7 @@ class Draft:
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
+        prompt_tokens: About how many it has.
         queries: What reads the groups in the ledger's database; None where they aren't there.
         listed: The groups, if they are not.
         state: The HTTP request's, out of its client's reach.
@@ -191,6 +194,7 @@ class Draft:
     last_groups: LastGroups
     calls_seen: bool
     own_provider: bool
+    prompt_tokens: int
     queries: GroupQueries | None
     listed: tuple[GroupRef, ...]
     state: MutableMapping[str, Any]
@@ -205,9 +209,12 @@ class Draft:
         queries = None if asked.valves.database_url else group_queries()
         listed = await list_groups(asked.user["id"]) if queries is None else ()
         own_provider = uses_own_provider(asked.request, asked.body)
+        prompt = await estimate_in_thread(asked.body)
         state = current_state.get()
         state = {} if state is None else state
-        return cls(asked, ledger, last_groups, calls_seen, own_provider, queries, listed, state)
+        return cls(
+            asked, ledger, last_groups, calls_seen, own_provider, prompt, queries, listed, state
+        )
 
     def build(self) -> Reply:
         """The reply, with its `unread` where the ledger could not be asked; blocks."""
@@ -237,6 +244,7 @@ class Draft:
             list_model_names(asked.body, asked.model, metadata, asked.request),
             request_source(metadata, self.own_provider, asked.request, user["id"], caller),
             self.now,
+            prompt_tokens=self.prompt_tokens,
             ollama=is_ollama_model(asked.model),
             own_provider=self.own_provider,
         )
@@ -325,6 +333,17 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
             stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
             refuse(valves, reply, Decision((stopped_at,)))
         refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+
+def outage_refuses(valves: AdminValves, reply: Reply, error: LedgerError) -> bool:
+    """Whether a request may not go on without the ledger; a crowd is no outage."""
+    crowded = isinstance(error, LedgerBusyError)
+    return reply.enforced and (crowded or valves.on_ledger_error == "block")
+
+
+async def estimate_in_thread(body: Mapping[str, Any]) -> int:
+    """A prompt's estimate: of a huge one neither the event loop nor the ledger's thread waits."""
+    return await asyncio.to_thread(estimate_prompt, body)
 
 
 def adjust_call(

@@ -57,6 +57,7 @@ LONGEST_PARAMETER = 400
 # Reports are read beside the chats, never in their way.
 PAGE_THREADS = 2
 MOST_WAITING = 50
+MOST_WAITING_OF_ONE = 10  # so that nobody fills them alone
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -246,7 +247,7 @@ class UsagePages:
     def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
-        self._waiting = 0
+        self._waiting: list[str] = []  # users by id, once for each question
         self._saving = asyncio.Lock()
         self._app = self._make_app(app)
 
@@ -313,20 +314,21 @@ class UsagePages:
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
         asked = await self._read_request(request, user)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+        return await self._in_thread(user, lambda: as_answer(route.handler(asked)))
 
     async def _save_policies(self, request: Request, user: Any) -> Response:
         """Save a text through Open WebUI's own functions, and keep the one before."""
         asked = await self._read_request(request, user)
-        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        text = await self._in_thread(user, lambda: read_policies_text(asked.body))
         # One after the other, so that the newest version is the text in force.
         async with self._saving:
-            await self._in_thread(partial(asked.data.read, read_versions))  # or nothing is saved
+            # Where it can't be read nothing is saved.
+            await self._in_thread(user, partial(asked.data.read, read_versions))
             before = await store_policies(self._guard.function_id, text)
             log.info("Usage limits: %s has saved the policies on the page", asked.actor)
             await self._guard.switch(now=True)
             note = partial(note_version, asked.data, before, text, asked.actor)
-            return await self._in_thread(lambda: as_answer(note()))
+            return await self._in_thread(user, lambda: as_answer(note()))
 
     async def _read_request(self, request: Request, user: Any) -> PageRequest:
         changes = request.method != "GET"
@@ -343,14 +345,15 @@ class UsagePages:
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
         return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
-    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
-        if self._waiting >= MOST_WAITING:
+    async def _in_thread(self, user: Any, work: Callable[[], PageResult]) -> PageResult:
+        waiting, who = self._waiting, str(user.id)
+        if len(waiting) >= MOST_WAITING or waiting.count(who) >= MOST_WAITING_OF_ONE:
             raise PageError(503, "Too many wait for reports. Try again later.")
-        self._waiting += 1
+        waiting.append(who)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            self._waiting -= 1
+            waiting.remove(who)
 
 
 def is_page_path(path: str) -> bool:

@@ -112,7 +112,9 @@ class ReplayPlan:
 
     def refusing(self, at: int, input_tokens: int) -> LimitState | None:
         """The limit that refuses a request at the second `at`, by the engine's own decision."""
-        decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
+        # The others can't be what refuses.
+        reached = (one for one in self.gauges if one.used >= one.amount or self.has_moments)
+        decision = Decision(tuple(gauge.state(at) for gauge in reached))
         if self.has_moments:
             decision = decision.with_request(Amounts(0, input_tokens))
         if self.is_task:  # replies that are still running don't cost a chat its title
@@ -268,8 +270,8 @@ class Replay:
             for gauge in plan.gauges:
                 value = values[gauge.measure]
                 if gauge.clock is None:
-                    # A record from before the filter ends with its import.
-                    gauge.add(at, at if source == "backfill" else ended_at or at, value)
+                    # Without an end it still runs; an imported one has the end of the import.
+                    gauge.add(at, at if source == "backfill" else ended_at or NO_END, value)
                 else:
                     gauge.used += value
         return result

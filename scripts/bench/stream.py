@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from helpers.filter import Filter
 from helpers.limits.policy import Subject
+from helpers.metering.estimates import estimate_prompt
 from helpers.openwebui.admission import build_reply
 from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.replies import FARTHEST_MARK, METADATA_KEY
@@ -88,6 +89,7 @@ def new_metadata() -> dict[str, Any]:
         ("gpt-4o",),
         "page",
         datetime.now(UTC),
+        prompt_tokens=estimate_prompt(BODY),
         ollama=False,
         own_provider=False,
     )

@@ -256,6 +256,7 @@ def test_token_numbers_are_tokens() -> None:
         {"role": "tool", "content": "it is 123 today"},
         {"role": "assistant", "reasoning_content": "it is 123 today"},
         {"role": "assistant", "content": [{"type": "thinking", "thinking": "it is 123 today"}]},
+        {"role": "assistant", "thinking_blocks": [{"thinking": "it is 123 today"}]},
         {"type": "function_call_output", "output": "it is 123 today"},
         {"type": "function_call", "name": "f", "arguments": '{"a": 123}'},
     ],
@@ -331,6 +332,22 @@ def test_no_text_takes_long(text: str) -> None:
     """A megabyte of anything is estimated within a fraction of a second."""
     started = time.process_time()
     assert estimate_tokens(text * (10**6 // len(text))) > 10**4
+    assert time.process_time() - started < 0.2
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{}] * 10**6,
+        [{"role": "user", "content": [{}] * 10**6}],
+        [{"role": "user", "content": [[]] * 10**6}],
+        [{"role": "user", "content": [0] * 10**6}],
+    ],
+)
+def test_no_number_of_parts_takes_long(messages: Any) -> None:
+    """Nor is a million of empty parts, which are some megabytes of JSON."""
+    started = time.process_time()
+    estimate_prompt({"messages": messages})
     assert time.process_time() - started < 0.2
 
 

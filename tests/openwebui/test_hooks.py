@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -63,6 +64,31 @@ async def test_two_calls_in_one_round_count_both(
     )
     (row,) = rows(database_url)
     assert (row.state, row.input_tokens, row.output_tokens) == ("settled", 30, 12)
+
+
+@pytest.mark.parametrize("crowd", ["queue", "turn"])
+async def test_crowd_is_no_outage(
+    make_filter: MakeFilter, database_url: str, monkeypatch: pytest.MonkeyPatch, crowd: str
+) -> None:
+    """Who finds too many before it is refused, though `on_ledger_error` allows: any user may crowd.
+
+    Where the database doesn't answer either it is an outage (tests/ledger/test_outages.py).
+    """
+    plugin = make_filter("9k tokens/day", on_ledger_error="allow")
+    await reply(plugin, chunk("a", "x", prompt_tokens=1, completion_tokens=1))
+    accounting = plugin.ledger_of(plugin.valves).accounting
+    if crowd == "queue":
+        monkeypatch.setattr("helpers.openwebui.ledger_worker.QUEUE_LIMIT", 0)
+    else:
+        monkeypatch.setattr("helpers.ledger.transactions.TRANSACTION_PATIENCE_SECONDS", 0.1)
+        for work in (accounting.ledger.beat, lambda: None):
+            for _ in range(4):  # as many threads as there may be
+                accounting.in_thread(lambda: time.sleep(0.2))
+            accounting.in_thread(work)
+    with pytest.raises(HostError) as refused:
+        await reply(plugin)
+    assert refused.value.status_code == 503
+    assert len(rows(database_url)) == 1
 
 
 async def test_fault_in_the_admission_refuses(

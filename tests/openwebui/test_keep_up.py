@@ -15,6 +15,7 @@ from helpers.errors import LedgerError
 from helpers.ledger.database import open_database
 from helpers.ledger.tables import records_table
 from helpers.limits.policy import Subject
+from helpers.metering.estimates import estimate_prompt
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import build_reply, check_round
 from helpers.openwebui.endings import bounded_stream
@@ -45,6 +46,7 @@ async def admitted(engine: Engine, **valves: Any) -> Reply:
         ("m",),
         "page",
         datetime.now(UTC),
+        prompt_tokens=estimate_prompt(BODY),
         ollama=False,
         own_provider=False,
     )

@@ -320,6 +320,25 @@ async def test_no_answer_is_kept_by_anybody(
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_nobody_keeps_others_from_the_pages(site: Site) -> None:
+    """Of very many questions at once of one user some are turned away, and none of another's."""
+    asked = [site.ask("ann", "GET", "/api/me") for _ in range(30)]
+    *many, other = await asyncio.gather(*asked, site.ask("bob", "GET", "/api/me"))
+    assert {answer.status_code for answer in many} == {200, 503}
+    assert other.status_code == 200
+    assert (await site.ask("ann", "GET", "/api/me")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/chat/usage-limits/api/me", "/usage-limits/api/me"])
+async def test_below_a_proxys_prefix(site: Site, path: str) -> None:
+    """Where Open WebUI is told of a prefix, the pages are below it, like all of its own."""
+    transport: Any = site.client._transport
+    headers = {"Authorization": f"Bearer {site.tokens['ann']}"}
+    below = httpx.ASGITransport(app=transport.app, root_path="/chat")
+    async with httpx.AsyncClient(transport=below, base_url="http://test", headers=headers) as one:
+        assert (await one.get(path)).json()["user_id"] == site.ids["ann"]
+
+
 async def test_questions_as_programs_write_them(site: Site) -> None:
     """A plus that isn't encoded, Python's True, and an address with a slash are understood."""
     await site.chat("ann")

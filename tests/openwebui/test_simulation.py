@@ -253,3 +253,22 @@ def test_a_million_records_in_ten_seconds() -> None:
     assert 0 < result.refused < count
     # The benchmarks measure it; a machine may be busy with other tests.
     assert time.process_time() - began < count * 30e-6
+
+
+def test_what_runs_at_once_in_a_replay() -> None:
+    """A record without an end runs on; an imported one, which was settled later, never ran."""
+    policies = parse_policies("[role.user]\nlimits = ['1 requests at once']\n")
+    rule, counted = find_model_rule(policies, ("m",)), (1, 5, 5, 0, 5, 5, 0, 0)
+
+    def find_limits(user_id: str, group_ids: str) -> tuple[AppliedLimit, ...]:
+        subject = Subject(user_id, "", "user")
+        return scoped_limits(subject, policies.roles["user"], policies, ANY_TIME, ALL_RULES[0])
+
+    rows = [
+        (NOON, "ann", "|", "|m|", "backfill", "settled", NOON + 900, *counted, "imported"),
+        (NOON + 1, "ann", "|", "|m|", "page", "settled", NOON + 2, *counted, "short"),
+        (NOON + 2, "ann", "|", "|m|", "page", "reserved", None, *counted, "running"),
+        (NOON + 800, "ann", "|", "|m|", "page", "settled", NOON + 810, *counted, "refused"),
+    ]
+    replay = Replay(find_limits, lambda names: (rule, rule), ALL_RULES[0], False)
+    assert [one.id for one in replay.run(rows, NOON).refusals] == ["refused"]

@@ -11,6 +11,7 @@ from helpers.ledger.ledger import Admission
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import GroupRef, Subject
 from helpers.metering.charges import make_charge
+from helpers.metering.estimates import estimate_prompt
 from helpers.metering.usage import Usage
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import build_reply
@@ -34,6 +35,7 @@ def make_reply(keeper: Accounting, valves: AdminValves, user: str, now: datetime
         ("gpt-4o",),
         "api",
         now,
+        prompt_tokens=estimate_prompt(body),
         ollama=False,
         own_provider=False,
     )
