@@ -7529,8 +7529,8 @@ figure { margin: 0; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
   vertical-align: top; }
-td:not(.n), tbody th { min-width: 6.5rem; }
-td.w { min-width: 11rem; }
+td:not(.n), tbody th { min-width: 5.5rem; }
+td.w { min-width: 9rem; }
 thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
 tbody th { font-weight: 400; }
 .n { text-align: end; }
@@ -7540,7 +7540,7 @@ tr.near { --edge: 5px solid var(--warn); }
 tr > :first-child { border-inline-start: var(--edge, 0); }
 details { margin: .6rem 0; }
 summary { cursor: pointer; width: fit-content; }
-@media screen and (max-width: 56rem) {
+@media screen and (max-width: 64rem) {
   table, thead, tr { display: block; }
   tbody { display: grid; gap: .5rem; align-items: start;
     grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
@@ -7603,7 +7603,7 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
 .editor textarea { flex: 1; min-width: 0; border: 0; border-radius: 0; resize: none; outline: none;
   font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
 .errors { padding-inline-start: 1.2rem; }
-.errors button { padding: 0 .4rem; }
+.errors button { padding: 0 .4rem; min-height: 0; }
 code { font: .92em ui-monospace, Consolas, monospace; }
 ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 @media print {
