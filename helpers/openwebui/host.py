@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -184,6 +186,11 @@ def host_models() -> Mapping[str, Any]:
     return getattr(getattr(app, "state", None), "MODELS", None) or {}
 
 
+# Of listed models only. To ask for it takes as long as all that the filter does for a request.
+SYSTEM_PROMPT_SECONDS = 60.0
+known_system_prompts: dict[str, tuple[float, str]] = {}
+
+
 async def read_system_prompt(
     model_id: object, metadata: Mapping[str, Any], user: Mapping[str, Any]
 ) -> str:
@@ -194,9 +201,14 @@ async def read_system_prompt(
     listed = host_models().get(model_id) if isinstance(model_id, str) else None
     if not (isinstance(listed, Mapping) and listed.get("info")):  # it has no settings
         return ""
-    found = await import_module("open_webui.models.models").Models.get_model_by_id(model_id)
-    system = found.params.model_dump().get("system") if found and found.params else None
-    if not isinstance(system, str) or not system:
+    name, now = str(model_id), time.monotonic()
+    read_at, system = known_system_prompts.get(name, (-math.inf, ""))
+    if now - read_at > SYSTEM_PROMPT_SECONDS:
+        found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
+        system = found.params.model_dump().get("system") if found and found.params else ""
+        system = system if isinstance(system, str) else ""
+        known_system_prompts[name] = now, system
+    if not system:
         return ""
     body: dict[str, Any] = {"messages": []}
     fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
