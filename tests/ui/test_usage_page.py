@@ -81,6 +81,21 @@ def student(usage_limits: InstalledFilter, make_user: MakeUser) -> OpenWebUIClie
     return made
 
 
+def test_whoever_is_signed_out_is_led_to_the_sign_in(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, browser: Browser
+) -> None:
+    """A bookmark opens a page without any data, which links to Open WebUI's own sign-in."""
+    usage_limits.configure()
+    with browser.new_context(locale="en-US") as context:
+        tab = context.new_page()
+        answer = tab.goto(f"{user.url}/usage-limits#users")
+        assert answer is not None
+        assert answer.status == 401
+        ready(tab)
+        expect(tab.locator("main a")).to_have_attribute("href", "/auth")
+        expect(tab.locator("nav")).to_be_hidden()
+
+
 # First, while the server has few users: its pictures are for the docs.
 def test_overview_says_what_is_up(
     student: OpenWebUIClient,
@@ -438,18 +453,3 @@ def test_other_views_are_not_for_users(student: OpenWebUIClient, open_usage: Ope
         tab = open_usage(student, view)
         expect(tab.get_by_role("heading", level=1)).to_have_text("Usage limits")
         expect(tab.get_by_role("navigation")).to_be_hidden()
-
-
-def test_whoever_is_signed_out_is_led_to_the_sign_in(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, browser: Browser
-) -> None:
-    """A bookmark opens a page without any data, which links to Open WebUI's own sign-in."""
-    usage_limits.configure()
-    with browser.new_context(locale="en-US") as context:
-        tab = context.new_page()
-        answer = tab.goto(f"{user.url}/usage-limits#users")
-        assert answer is not None
-        assert answer.status == 401
-        ready(tab)
-        expect(tab.locator("main a")).to_have_attribute("href", "/auth")
-        expect(tab.locator("nav")).to_be_hidden()
