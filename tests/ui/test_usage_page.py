@@ -81,21 +81,6 @@ def student(usage_limits: InstalledFilter, make_user: MakeUser) -> OpenWebUIClie
     return made
 
 
-def test_whoever_is_signed_out_is_led_to_the_sign_in(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, browser: Browser
-) -> None:
-    """A bookmark opens a page without any data, which links to Open WebUI's own sign-in."""
-    usage_limits.configure()
-    with browser.new_context(locale="en-US") as context:
-        tab = context.new_page()
-        answer = tab.goto(f"{user.url}/usage-limits#users")
-        assert answer is not None
-        assert answer.status == 401
-        ready(tab)
-        expect(tab.locator("main a")).to_have_attribute("href", "/auth")
-        expect(tab.locator("nav")).to_be_hidden()
-
-
 # First, while the server has few users: its pictures are for the docs.
 def test_overview_says_what_is_up(
     student: OpenWebUIClient,
@@ -124,6 +109,21 @@ def test_overview_says_what_is_up(
             link.click()
         text = download.value.path().read_text(encoding="utf-8")
         assert "input_tokens" in text
+
+
+def test_whoever_is_signed_out_is_led_to_the_sign_in(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, browser: Browser
+) -> None:
+    """A bookmark opens a page without any data, which links to Open WebUI's own sign-in."""
+    usage_limits.configure()
+    with browser.new_context(locale="en-US") as context:
+        tab = context.new_page()
+        answer = tab.goto(f"{user.url}/usage-limits#users")
+        assert answer is not None
+        assert answer.status == 401
+        ready(tab)
+        expect(tab.locator("main a")).to_have_attribute("href", "/auth")
+        expect(tab.locator("nav")).to_be_hidden()
 
 
 @LOOKS
