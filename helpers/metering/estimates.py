@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -53,6 +54,11 @@ MEDIA_TOKENS = {
 MOST_MEDIA_TOKENS = 400_000
 DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=%-]*", re.ASCII)
 BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
+# A file of text costs its text, and what isn't a picture or sound stays text within a text.
+TEXT_URL = re.compile(r"data:(?:text/|application/(?:[\w.+-]*\+)?(?:json|xml|yaml|toml)[;,])")
+PICTURE_URL = re.compile(
+    DATA_URL.pattern.replace(r"[\w.+-]+", "(?:image|audio|video)", 1), re.ASCII
+)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = frozenset(
@@ -65,7 +71,10 @@ MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", 
 # A chat provider gets `messages`; of the others each request has its own protocol's.
 CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
-PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
+PROMPT_JSON_KEYS = (
+    *("tools", "functions", "response_format", "format"),
+    *("prediction", "documents"),  # OpenAI's predicted output; vLLM's and Cohere's retrieval
+)
 CONTENT_KEYS = frozenset(
     (
         *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
@@ -229,10 +238,23 @@ def read_payload(payload: object, price: int, parts: list[tuple[object, bool]]) 
     if payload.startswith(("https://", "http://", "gs://", "s3://")):
         if len(payload) <= LONGEST_LINK:
             return price
+    elif TEXT_URL.match(payload):
+        payload = decode_url(payload)
     elif DATA_URL.fullmatch(payload) or BASE64.fullmatch(payload):
         return min(price, (len(payload) + 1) // 2)
     parts.append((payload, False))
     return 0
+
+
+def decode_url(url: str) -> str:
+    """The text in a data URL; all of it where it can't be read."""
+    head, _, data = url.partition(",")
+    if not head.endswith(";base64"):
+        return url
+    try:
+        return base64.b64decode(data + "==").decode("utf-8", "replace")
+    except ValueError:
+        return url
 
 
 def without_pictures(text: str) -> tuple[str, int]:
@@ -246,7 +268,7 @@ def without_pictures(text: str) -> tuple[str, int]:
         tokens += min(IMAGE_TOKENS, (len(match[0]) + 1) // 2)
         return ""
 
-    return DATA_URL.sub(count_picture, text), tokens
+    return PICTURE_URL.sub(count_picture, text), tokens
 
 
 def estimate_reply(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -142,6 +143,18 @@ def test_media_cost_the_same_however_large(content: dict[str, Any]) -> None:
     assert content_tokens([content]) == MEDIA_TOKENS[content["type"]]
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "text/csv;charset=utf-8", "application/json"])
+def test_files_of_text_cost_their_text(kind: str) -> None:
+    """A data URL of text is read as what it says, in a file; within a text it is text itself."""
+    text = "Tell me all about the river. " * 3_000
+    url = f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
+    part = {"type": "file", "file": {"filename": "a", "file_data": url}}
+    assert content_tokens([part]) == content_tokens(text)
+    assert content_tokens(f"See {url}") > content_tokens(text)
+    for broken in (url[:-3] + "é", url.replace(";base64", "")):
+        assert content_tokens([{"type": "file", "file": {"file_data": broken}}]) > 10_000
+
+
 def test_every_picture_counts() -> None:
     """Two pictures cost twice one, and the text beside them comes on top."""
     picture = {"type": "image_url", "image_url": {"url": PICTURE}}
@@ -187,6 +200,8 @@ TOOL = {
         {"functions": [TOOL["function"]]},
         {"response_format": {"type": "json_schema", "json_schema": TOOL}},
         {"format": TOOL},
+        {"prediction": {"type": "content", "content": "It may rain in the evening, then."}},
+        {"documents": [{"title": "Rain", "text": "It may rain in the evening, then."}]},
     ],
 )
 def test_tools_and_schemas_count(body: dict[str, Any]) -> None:
