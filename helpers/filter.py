@@ -144,7 +144,7 @@ class Filter:
         asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
             later, before = reply.meter.produced, reply.prompt_tokens
-            prompt_tokens = await estimate_in_thread(body)
+            prompt_tokens = await estimate_in_thread(body) + getattr(reply, "system_tokens", 0)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:

@@ -203,7 +203,7 @@ class Ledger:
 
     def crowd_error(self) -> LedgerError:
         """The error of a request for which too many wait before it."""
-        return self._transactions.no_turn("too many wait for it", time.monotonic())
+        return self._transactions.no_turn("no place in the queue", time.monotonic())
 
     def rest(self) -> None:
         """Give the connections back that aren't in use."""

@@ -225,7 +225,7 @@ class TransactionRunner:
                 `TRANSACTION_PATIENCE_SECONDS` from now.
 
         Raises:
-            LedgerBusyError: The database is there, and it is past the deadline already.
+            LedgerBusyError: It got no turn, while others wrote.
             LedgerError: The database can't be reached, or is still busy at the deadline.
             LedgerDataError: It refuses a statement or a value.
         """
@@ -260,11 +260,12 @@ class TransactionRunner:
                     self.refused += 1
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
-                self.wrote_at = float("-inf")  # what waits behind it is no crowd
                 again = is_worth_retrying(error) or self._is_crowded_out(error)
+                if not again or error.connection_invalidated:
+                    self.wrote_at = float("-inf")  # what waits behind it is no crowd
                 if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
-                    raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
+                    raise self.no_turn(type(error.orig).__name__, deadline) from error
             except UsageLimitsError:
                 raise
             except (ArithmeticError, StatementError, ValueError) as error:
@@ -277,9 +278,9 @@ class TransactionRunner:
 
     def no_turn(self, why: str, deadline: float) -> LedgerError:
         """The error of who gets no turn: it is no outage if others have written meanwhile."""
-        since = deadline - TRANSACTION_PATIENCE_SECONDS
-        kind = LedgerBusyError if self.wrote_at > since else LedgerError
-        return kind(f"the ledger is busy: {why}")
+        if self.wrote_at > deadline - TRANSACTION_PATIENCE_SECONDS:
+            return LedgerBusyError(f"{why} in the ledger, which others wrote to meanwhile")
+        return LedgerError(f"{why} in the ledger")
 
     def rest(self) -> None:
         """Give all connections back that aren't in use."""

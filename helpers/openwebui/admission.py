@@ -25,7 +25,7 @@ from helpers.limits.policy import (
     limits_via,
 )
 from helpers.logs import log
-from helpers.metering.estimates import estimate_prompt
+from helpers.metering.estimates import estimate_prompt, estimate_tokens
 from helpers.openwebui.host import (
     GroupQueries,
     HostError,
@@ -36,6 +36,7 @@ from helpers.openwebui.host import (
     list_model_names,
     make_subject,
     read_groups,
+    read_system_prompt,
     request_source,
     uses_own_provider,
 )
@@ -184,6 +185,7 @@ class Draft:
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
         prompt_tokens: About how many it has.
+        system_tokens: About how many more its model's own system prompt has.
         queries: What reads the groups in the ledger's database; None where they aren't there.
         listed: The groups, if they are not.
         state: The HTTP request's, out of its client's reach.
@@ -195,6 +197,7 @@ class Draft:
     calls_seen: bool
     own_provider: bool
     prompt_tokens: int
+    system_tokens: int
     queries: GroupQueries | None
     listed: tuple[GroupRef, ...]
     state: MutableMapping[str, Any]
@@ -209,11 +212,25 @@ class Draft:
         queries = None if asked.valves.database_url else group_queries()
         listed = await list_groups(asked.user["id"]) if queries is None else ()
         own_provider = uses_own_provider(asked.request, asked.body)
-        prompt = await estimate_in_thread(asked.body)
+        system = (
+            ""
+            if own_provider
+            else await read_system_prompt(asked.body.get("model"), asked.metadata, asked.user)
+        )
+        prompt, own = await estimate_in_thread(asked.body), estimate_tokens(system)
         state = current_state.get()
         state = {} if state is None else state
         return cls(
-            asked, ledger, last_groups, calls_seen, own_provider, prompt, queries, listed, state
+            asked,
+            ledger,
+            last_groups,
+            calls_seen,
+            own_provider,
+            prompt,
+            own,
+            queries,
+            listed,
+            state,
         )
 
     def build(self) -> Reply:
@@ -244,11 +261,11 @@ class Draft:
             list_model_names(asked.body, asked.model, metadata, asked.request),
             request_source(metadata, self.own_provider, asked.request, user["id"], caller),
             self.now,
-            prompt_tokens=self.prompt_tokens,
+            prompt_tokens=self.prompt_tokens + self.system_tokens,
             ollama=is_ollama_model(asked.model),
             own_provider=self.own_provider,
         )
-        reply.unread = unread
+        reply.unread, reply.system_tokens = unread, self.system_tokens
         reply.called_model = not self.calls_seen
         # Before a pass-through path says more.
         self.state.setdefault(SOURCE_STATE, reply.reservation.source)

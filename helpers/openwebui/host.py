@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -182,6 +184,38 @@ def host_models() -> Mapping[str, Any]:
     """Open WebUI's models by id as it last listed them; {} where it hasn't yet."""
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     return getattr(getattr(app, "state", None), "MODELS", None) or {}
+
+
+# Of listed models only. To ask for it takes as long as all that the filter does for a request.
+SYSTEM_PROMPT_SECONDS = 60.0
+known_system_prompts: dict[str, tuple[float, str]] = {}
+
+
+async def read_system_prompt(
+    model_id: object, metadata: Mapping[str, Any], user: Mapping[str, Any]
+) -> str:
+    """A model's own system prompt; "" where it has none.
+
+    Open WebUI puts it before the messages behind every filter, with variables that a client fills.
+    """
+    listed = host_models().get(model_id) if isinstance(model_id, str) else None
+    if not (isinstance(listed, Mapping) and listed.get("info")):  # it has no settings
+        return ""
+    name, now = str(model_id), time.monotonic()
+    read_at, system = known_system_prompts.get(name, (-math.inf, ""))
+    if now - read_at > SYSTEM_PROMPT_SECONDS:
+        found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
+        system = found.params.model_dump().get("system") if found and found.params else ""
+        system = system if isinstance(system, str) else ""
+        known_system_prompts[name] = now, system
+    if not system:
+        return ""
+    body: dict[str, Any] = {"messages": []}
+    fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
+    filled = fill(system, body, metadata, user)
+    if inspect.isawaitable(filled):  # since 0.11
+        await filled
+    return "".join(str(message.get("content")) for message in body["messages"])
 
 
 def list_model_ids() -> tuple[str, ...]:

@@ -53,6 +53,9 @@ HOST_INTERNALS = (
     ),
     HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
+    HostInternal(
+        "open_webui.utils.payload", "apply_system_prompt_to_body", "estimates of system prompts"
+    ),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
     HostInternal("open_webui.models.groups", "Group.parent_group_id", "inheritance", (0, 12, 0)),

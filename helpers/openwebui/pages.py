@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from fastapi import Depends, FastAPI
+from fastapi.exception_handlers import http_exception_handler
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +25,7 @@ from helpers.ledger.policy_versions import read_versions
 from helpers.ledger.report_rows import as_csv, as_json
 from helpers.ledger.reports import Selection, read_dimensions, read_instant
 from helpers.logs import log
-from helpers.openwebui.http_requests import Message, Receive, Scope, Send
+from helpers.openwebui.http_requests import Message, Receive, Scope, Send, route_path
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_answers import (
     PageError,
@@ -272,6 +273,7 @@ class UsagePages:
             return error_answer(error)
 
         app.add_exception_handler(Exception, fail)  # where it can't be seen who asks
+        app.add_exception_handler(401, self._refuse)
         for path in (PAGE_PATH, f"{PAGE_PATH}/"):
             self._add(app, path, ["GET"], anyone, self._show_page)
         for route in ROUTES:
@@ -308,6 +310,15 @@ class UsagePages:
         policy = CONTENT_SECURITY_POLICY.format(nonce=nonce)
         headers = {"Content-Security-Policy": policy}
         return Response(render_page(nonce), media_type="text/html", headers=headers)
+
+    async def _refuse(self, request: Request, error: Any) -> Response:
+        """Open WebUI's refusal; to people the page without any data, which leads to the sign-in."""
+        is_page = route_path(request.scope).rstrip("/") == PAGE_PATH
+        if not is_page or "text/html" not in request.headers.get("accept", ""):
+            return await http_exception_handler(request, error)
+        page = await self._show_page(request, None)
+        page.status_code = error.status_code
+        return page
 
     async def _find_nothing(self, request: Request, user: Any) -> Response:
         raise PageError(404, NOT_FOUND)

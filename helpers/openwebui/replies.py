@@ -134,6 +134,7 @@ class Reply:
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     next_prompt_tokens: int = 0  # of the call that comes next
+    system_tokens: int = 0  # of its model's own system prompt, which no hook sees
     meter: ReplyMeter = field(default_factory=ReplyMeter)
     ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once

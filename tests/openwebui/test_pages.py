@@ -339,6 +339,18 @@ async def test_below_a_proxys_prefix(site: Site, path: str) -> None:
         assert (await one.get(path)).json()["user_id"] == site.ids["ann"]
 
 
+async def test_whoever_has_to_sign_in_is_led_there(site: Site) -> None:
+    """A browser without a session gets the empty page, which links to the sign-in; no program."""
+    for path in ("", "/"):
+        page = await site.ask("", "GET", path, Accept="text/html,*/*")
+        assert page.status_code == 401
+        assert "content-security-policy" in page.headers
+        assert "<main" in page.text
+        assert (await site.ask("", "GET", path)).json()["detail"]
+    refused = await site.ask("", "GET", "/api/me", Accept="text/html,*/*")
+    assert (refused.status_code, list(refused.json())) == (401, ["detail"])
+
+
 async def test_questions_as_programs_write_them(site: Site) -> None:
     """A plus that isn't encoded, Python's True, and an address with a slash are understood."""
     await site.chat("ann")

@@ -301,6 +301,31 @@ def test_a_type_hides_no_text_and_makes_no_media(
     assert invented["input_tokens"] < 100
 
 
+def test_system_prompt_of_a_model_counts(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    user: OpenWebUIClient,
+    provider: FakeProvider,
+) -> None:
+    """What a custom model puts before the messages is estimated as well, as its user filled it.
+
+    Whoever may make models could hide a document there, and leave before the usage is reported.
+    """
+    admin.set_model("with-prompt", base_model_id="fake-llm", params={"system": "word {{w}} " * 999})
+    filled = {"variables": {"{{w}}": "and many more words"}}
+    try:
+        text = f"{user.id} [[chunks=60 delay=0.05]]"
+        user.chat(text, model="with-prompt", stream=True, leave_after=5, **filled)
+        [row] = usage_limits.settled(1, user_id=user.id)
+        [call] = provider.call_log.calls(contains=user.id)
+        assert row["input_tokens"] > 4_000 < call.prompt_tokens
+        usage_limits.configure(policies='[role.user]\nlimits = ["4k tokens/request"]')
+        assert user.chat(HUNGRY, model="with-prompt", **filled).status == 429
+        assert user.chat(HUNGRY).status == 200
+    finally:
+        admin.delete_model("with-prompt")
+
+
 @pytest.mark.parametrize("choice", ["allow", "block"])
 def test_fault_in_the_data_is_no_outage(
     usage_limits: InstalledFilter, user: OpenWebUIClient, choice: str

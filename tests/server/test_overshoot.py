@@ -143,7 +143,9 @@ def test_burst_that_finishes(host: Host) -> None:
     """With `finish`, twenty long replies of a model seen before end at 125 % of a limit at most."""
     host.usage_limits.configure()
     seen, limit = host.new_user(), 10_000
+    script_lengths(host.provider, seconds=0.01)
     stream_at_once(host.url, seen, new_marker(), [120, 120])
+    script_lengths(host.provider)
     host.usage_limits.configure(policies=f'[role.user]\nlimits = ["{limit} tokens/day"]')
     user, marker = host.new_user(), new_marker()
     replies = stream_at_once(host.url, user, marker, [120] * 20)

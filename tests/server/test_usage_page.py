@@ -183,3 +183,19 @@ def test_reports_come_as_json_and_csv(
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert user.id in answer.text
+
+
+def test_no_model_gets_what_usage_has_answered(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
+) -> None:
+    """A chat goes on after the command as if it had not been there, and costs no more for it."""
+    usage_limits.configure(daily_token_limit=100_000)
+    for text in ("/usage", "/Usage "):
+        question = f"Question of {user.id} after {text}"
+        turn = page.send(text)
+        page.send(question, after=turn)
+        (after,) = provider.call_log.calls(contains=question)
+        page.send(question)
+        (_, alone) = provider.call_log.calls(contains=question)
+        assert after.prompt_tokens == alone.prompt_tokens
+    usage_limits.settled(4, user_id=user.id)

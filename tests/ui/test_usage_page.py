@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from scripts.demo.scene import calm_timezone
 from scripts.openwebui.admin import OpenWebUIAdmin
@@ -110,6 +110,21 @@ def test_overview_says_what_is_up(
             link.click()
         text = download.value.path().read_text(encoding="utf-8")
         assert "input_tokens" in text
+
+
+def test_whoever_is_signed_out_is_led_to_the_sign_in(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, browser: Browser
+) -> None:
+    """A bookmark opens a page without any data, which links to Open WebUI's own sign-in."""
+    usage_limits.configure()
+    with browser.new_context(locale="en-US") as context:
+        tab = context.new_page()
+        answer = tab.goto(f"{user.url}/usage-limits#users")
+        assert answer is not None
+        assert answer.status == 401
+        ready(tab)
+        expect(tab.locator("main a")).to_have_attribute("href", "/auth")
+        expect(tab.locator("nav")).to_be_hidden()
 
 
 @LOOKS
