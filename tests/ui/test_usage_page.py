@@ -583,3 +583,17 @@ def test_an_added_limit_is_in_sight(
     assert lines[lines.index("[group.G50]") + 1] == "limits = [\"1 request/day\", '50 tokens/day']"
     top = area.evaluate("area => area.scrollTop / 21")
     assert 0 < lines.index("[group.G50]") - top < 15
+
+
+def test_a_check_that_failed_is_made_again(
+    student: OpenWebUIClient, admin: OpenWebUIAdmin, open_tab: OpenTab
+) -> None:
+    """A server that is busy for a moment leaves no correct text that can't be saved."""
+    tab = open_tab(admin, "/api/version")
+    busy = {"detail": "Too many wait for reports."}
+    check = "**/api/policies/check"
+    tab.route(check, lambda route: route.fulfill(status=503, json=busy), times=2)
+    tab.goto(f"{admin.url}/usage-limits#policies")
+    errors = tab.locator("#errors")
+    expect(errors).to_contain_text("The server: Too many wait for reports.")
+    expect(errors).to_contain_text("No errors. This is what is in force.")

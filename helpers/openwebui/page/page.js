@@ -7,6 +7,7 @@ const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's 
 const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
+const RETRY_AFTER = 3000; // milliseconds after a check that the server didn't answer
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
 /** @type {State} */
 const state = { me: null, period: "month", draft: null, turn: 0 };
@@ -554,7 +555,8 @@ async function policiesView() {
     ], checked.summary || [], { plain: true }).filter(Boolean));
   }
 
-  const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
+  const failed = (error) =>
+    ({ failed: true, errors: [{ where: "The server", given: error.message }] });
   const ask = (path, method, more) =>
     call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
 
@@ -563,10 +565,13 @@ async function policiesView() {
     state.draft = area.value === kept.policies ? null : area.value;
     show(null);
     clearTimeout(timer);
-    timer = setTimeout(async () => {
+    const check = async () => {
       const checked = await ask("/check", "POST");
-      if (turn === asked) show(checked); // else typed on meanwhile
-    }, CHECK_AFTER);
+      if (turn !== asked || !area.isConnected) return; // typed on meanwhile, or gone elsewhere
+      show(checked);
+      if (checked.failed) timer = setTimeout(check, RETRY_AFTER);
+    };
+    timer = setTimeout(check, CHECK_AFTER);
   }
 
   function put(text) {
