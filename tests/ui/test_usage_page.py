@@ -334,8 +334,10 @@ def test_newcomer_sets_a_group_s_limit(
     expect(tab.get_by_label("Policies")).to_have_value(
         '[group.Newcomers]\nlimits = ["40 tokens/day"]\n'
     )
+    expect(tab.locator("#errors")).to_have_text("No errors. Save puts it in force.")
     meaning = tab.get_by_role("table", name="What each table means")
-    expect(meaning.get_by_role("row").nth(1)).to_contain_text("1")
+    row = meaning.get_by_role("row").filter(has_text="[group.Newcomers]")
+    expect(row.get_by_role("cell").last).to_have_text("1")
     save = tab.get_by_role("button", name="Save", exact=True)
     expect(save).to_be_enabled()
     save.focus()
