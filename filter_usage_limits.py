@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15512  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15197  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15509  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15194  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1528  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1787  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6086  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  6080  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4643  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11226  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11220  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2837  metering.usage               What one reply is charged for, added up from its stream …
 #  3144  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -43,49 +43,49 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  4281  ledger.counters              Sums of settled records per scope, model glob and window.
 #  4931  ledger.records               One row per reply, reserved when it is admitted and closed …
 #  5074  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5343  ledger.reports               What records add up to by user, model, day, group and …
-#  5653  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5769  ledger.grants                What administrators add to limits, reset and take back; …
-#  5951  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6044  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6570  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6754  openwebui.languages.en       18 languages.
-#  7398  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7443  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8372  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8854  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8935  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9028  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9138  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9525  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9587  openwebui.replies            One reply from its admission to its end.
-#  9980  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10216  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10561  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10704  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10823  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10908  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10966  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11048  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11696  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11734  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11837  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12019  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12123  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12471  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12676  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12756  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12929  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13027  openwebui.simulation         What is on record, replayed against a policies text.
-# 13358  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13687  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13882  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13949  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14076  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14360  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14660  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14827  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14983  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  5337  ledger.reports               What records add up to by user, model, day, group and …
+#  5647  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5763  ledger.grants                What administrators add to limits, reset and take back; …
+#  5945  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6038  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6564  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6748  openwebui.languages.en       18 languages.
+#  7392  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7437  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8366  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8848  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  8929  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9022  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9132  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9519  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9581  openwebui.replies            One reply from its admission to its end.
+#  9974  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10210  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10555  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10698  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10817  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10902  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 10960  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11042  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11690  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11728  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11831  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12013  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12117  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12473  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12678  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12758  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12931  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13029  openwebui.simulation         What is on record, replayed against a policies text.
+# 13360  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13689  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13884  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13951  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14078  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14362  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14657  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14824  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14980  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -5095,6 +5095,14 @@ def grant_key(applied: AppliedLimit) -> GrantKey:
     limit = applied.limit
     return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
+# Where a counter's row has what a limit of each measure compares, as `Amounts.of` has it.
+MEASURED: Mapping[Measure, int] = {
+    "tokens": 3,
+    "input_tokens": 4,
+    "output_tokens": 5,
+    "requests": 6,
+    "cost": 7,
+}
 # What many rows are looked up by is one parameter, a list: with one for each, statements would
 # take longer to write than to run. The statements are built once, as that takes a while, too.
 
@@ -5110,20 +5118,18 @@ def open_counters(sqlite: bool) -> Select[Any]:
         columns.id,
         columns.window_start,
         columns.window_end,
-        columns.requests,
+        columns.input_tokens + columns.output_tokens,
         columns.input_tokens,
         columns.output_tokens,
+        columns.requests,
         columns.cost_micros,
     ).where(among, columns.window_end > bindparam("at"))
 
-def read_counters(
-    connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, tuple[int, ...]]:
-    """The counters of these scopes whose windows are open, by id: start, end and sums."""
+def read_counters(connection: Connection, scopes: Collection[str], at: int) -> dict[str, Row[Any]]:
+    """The counters of these scopes whose windows are open, by id: id, start, end and sums."""
     sqlite, listed = connection.dialect.name == "sqlite", sorted(scopes)
     values = {"scopes": json.dumps(listed) if sqlite else listed, "at": at}
-    found = connection.execute(open_counters(sqlite), values).all()
-    return {key: tuple(numbers) for key, *numbers in found}
+    return {row[0]: row for row in connection.execute(open_counters(sqlite), values).all()}
 
 def read_granted(
     connection: Connection, at: int, scope: str | None = None
@@ -5186,7 +5192,7 @@ class CountedSpan:
         adds_up, reset_at = not applied.limit.is_moment, latest_reset(applied, at)
         return cls(id_start, id_end, *counted_window(applied, at), seconds, reset_at, adds_up)
 
-    def missing(self, counter: Sequence[int] | None, at: int) -> tuple[int, int, int]:
+    def missing(self, counter: Row[Any] | None, at: int) -> tuple[int, int, int]:
         """Which records to add to a counter (1) or to take from it (-1): from when, until when.
 
         With 1 nothing that the counter has is of use; 0: it is up to date.
@@ -5195,11 +5201,11 @@ class CountedSpan:
             return 1, self.start, self.end
         if counter is None or not self.rolling:
             return 0, 0, 0
-        moved = self.start - counter[0]
-        outlived = counter[1] < at + CLOCK_TOLERANCE_SECONDS // 2
+        moved = self.start - counter[1]
+        outlived = counter[2] < at + CLOCK_TOLERANCE_SECONDS // 2
         if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
             return 1, self.start, NO_END
-        return (-1, counter[0], self.start) if moved > 0 else (0, 0, 0)
+        return (-1, counter[1], self.start) if moved > 0 else (0, 0, 0)
 
 @lru_cache
 def window_sums(sqlite: bool) -> Select[Any]:
@@ -5283,11 +5289,13 @@ class LimitReader:
             needs.append((span, counter, missing))
         sums, states = sums_of_users(self._connection, windows), []
         for applied, (span, counter, (sign, start, end)) in zip(limits, needs, strict=True):
-            used = NOTHING if counter is None or sign > 0 else Amounts(*counter[2:])
+            measure, scope = applied.limit.measure, applied.scope
+            used = 0 if counter is None or sign > 0 else counter[MEASURED[measure]]
             if sign:
-                more = self._sum(applied, start, end, sums)
-                used = used + more if sign > 0 else used - more
-            states.append(self._state(applied, used, span.reset_at, granted, running))
+                used += sign * self._sum(applied, start, end, sums)
+            reserved = self._reserved(applied, running[scope]) if scope in running else 0
+            added = granted.get(grant_key(applied), 0) if granted else 0
+            states.append(LimitState(applied, used, reserved, span.reset_at, added))
         if len(self._resets) >= MOST_LOOK_UPS:
             return states
         return list(with_resets(self._connection, states, self._second, self._resets))
@@ -5300,38 +5308,24 @@ class LimitReader:
             found = self._spans[id(applied.limit)] = (applied, span)
         return found[1]
 
-    def _sum(self, applied: AppliedLimit, start: int, end: int, sums: WindowSums) -> Amounts:
-        limit = applied.limit
+    def _sum(self, applied: AppliedLimit, start: int, end: int, sums: WindowSums) -> int:
+        limit, scope = applied.limit, applied.scope
         if applied.is_pool:
             glob, source = limit.model_glob, limit.source
-            return sum_settled(self._connection, applied.scope, glob, start, end, source)
+            found = sum_settled(self._connection, scope, glob, start, end, source)
+            return found.of(limit.measure)
         return sum(
-            (
-                part
-                for names, source, part in sums[applied.scope.removeprefix("user:"), start, end]
-                if limit.source in ("", source) and glob_matches(limit.model_glob, names)
-            ),
-            NOTHING,
+            part.of(limit.measure)
+            for names, source, part in sums.get((scope.removeprefix("user:"), start, end), ())
+            if limit.source in ("", source) and glob_matches(limit.model_glob, names)
         )
 
-    def _state(
-        self,
-        applied: AppliedLimit,
-        used: Amounts,
-        reset_at: datetime,
-        granted: Mapping[GrantKey, int],
-        running: Mapping[str, Sequence[RunningReply]],
-    ) -> LimitState:
-        limit, reserved = applied.limit, NOTHING
-        for reply in running.get(applied.scope, ()):
-            if not limit.is_per_request and reply.counts_for(applied, self._second):
-                reserved += reply.reserved
-        return LimitState(
-            applied,
-            used.of(limit.measure),
-            reserved.of(limit.measure),
-            reset_at,
-            granted.get(grant_key(applied), 0) if granted else 0,
+    def _reserved(self, applied: AppliedLimit, running: Sequence[RunningReply]) -> int:
+        limit = applied.limit
+        return sum(
+            reply.reserved.of(limit.measure)
+            for reply in running
+            if not limit.is_per_request and reply.counts_for(applied, self._second)
         )
 
 def read_states(
@@ -12258,22 +12252,19 @@ class PageData:
 
     # Everybody
 
-    def users(
-        self, near: bool = False, write: Callable[[Json, Iterable[str]], Any] | None = None
-    ) -> list[Any]:
-        """All users, those near or over a limit first.
+    def users(self, near: bool = False) -> list[str]:
+        """All users with their limits as JSON text, those near or over one first.
 
         Args:
             near: Only those.
-            write: What is made of each and of the user's limits, as JSON text, as soon as they are
-                read; None: each without the limits, but for the nearest one.
         """
         directory, finder = self.directory(), self.finder()
 
-        def read(connection: Connection) -> list[tuple[int, str, int, Any]]:
+        def read(connection: Connection) -> list[tuple[int, str, int, str]]:
             reader, writer = LimitReader(connection, self.now), LimitWriter(self.language)
             pools: dict[int, str] = {}  # the same for all members: read and written once
-            found: list[tuple[int, str, int, Any]] = []
+            alike: dict[int, tuple[Match, str]] = {}  # what all of one match have in common
+            found: list[tuple[int, str, int, str]] = []
             people = directory.subjects()
             while some := [(one, finder.match(one)) for one in islice(people, USERS_AT_ONCE)]:
                 shared = {id(one): one for _, match in some for one in match.pools}
@@ -12293,21 +12284,30 @@ class PageData:
                     alarmed = any(percent >= self.warned_at(limit) for percent, limit in adding)
                     if near and not alarmed:
                         continue
-                    name = directory.people[subject.user_id][2]
-                    row = head_row(subject, name, match.policy, match.exempt)
+                    if id(match) not in alike:
+                        row = policy_row(subject, match.policy, match.exempt)
+                        alike[id(match)] = match, PAGE_JSON.encode(row)[1:-1]
                     percent, nearest = max(adding, key=itemgetter(0), default=(0, None))
-                    row["near"], row["percent"] = alarmed, percent
-                    row["nearest"] = str(nearest) if alarmed else None
-                    order = (-row["percent"] if alarmed else 1, subject.email, len(found))
-                    if write is None:
-                        found.append((*order, row))
-                        continue
                     texts = [writer.write(*one) for one in mine]
                     texts += [pools[id(applied)] for applied in match.pools]
-                    found.append((*order, write(row, texts)))
+                    # As an encoder writes it, which would take a while to be made for each.
+                    named = (subject.user_id, subject.email, directory.people[subject.user_id][2])
+                    user_id, email, name = map(PAGE_JSON.encode, named)
+                    text = (
+                        f'{{"user_id":{user_id},"email":{email},"name":{name},{alike[id(match)][1]},'
+                        f'"near":{"true" if alarmed else "false"},"percent":{percent},"nearest":'
+                        f"{PAGE_JSON.encode(str(nearest) if alarmed else None)},"
+                        f'"limits":[{",".join(texts)}]}}'
+                    )
+                    order = -percent if alarmed else 1, subject.email, len(found)
+                    found.append((*order, text))
             return found
 
-        return [made for *_, made in sorted(self.read(read))]
+        return [text for *_, text in sorted(self.read(read))]
+
+    def near_users(self) -> list[Json]:
+        """The users near or over a limit, the furthest first."""
+        return [json.loads(text) for text in self.users(near=True)]
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
@@ -12458,10 +12458,12 @@ class PageData:
 
 def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
     """Who a user is, and by which policy."""
+    whose = {"user_id": subject.user_id, "email": subject.email, "name": name}
+    return whose | policy_row(subject, policy, exempt)
+
+def policy_row(subject: Subject, policy: Policy, exempt: bool) -> Json:
+    """What a user has in common with all others of the same role and groups."""
     return {
-        "user_id": subject.user_id,
-        "email": subject.email,
-        "name": name,
         "role": subject.role,
         "groups": [group.name for group in subject.groups],
         "policy": policy.name,
@@ -12921,7 +12923,7 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     """For an administrator: who is near or over a limit now."""
     rows = [
         [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-        for row in data.users(near=True)[:MOST_NEAR]
+        for row in data.near_users()[:MOST_NEAR]
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []
@@ -12973,7 +12975,7 @@ class FormNotes:
 
 def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
-    near, parts = data.users(near=True), []
+    near, parts = data.near_users(), []
     if near:
         rows = [
             [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
@@ -14427,13 +14429,8 @@ def answer_me(asked: PageRequest) -> object:
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
-    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
-    text = f"[{','.join(texts)}]"
+    text = f"[{','.join(asked.data.users(read_flag(asked.parameters.get('near'))))}]"
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-def user_text(row: Json, limits: Iterable[str]) -> str:
-    """A user with limits that are written already."""
-    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
 
 def answer_user(asked: PageRequest) -> object:
     """One user, as the user's own page has it."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Row,
     Select,
     Text,
     and_,
@@ -47,7 +48,8 @@ from helpers.ledger.limit_states import (
     with_resets,
 )
 from helpers.ledger.tables import counters_table, grants_table, records_table
-from helpers.limits.decisions import NOTHING, Amounts, LimitState
+from helpers.limits.decisions import Amounts, LimitState
+from helpers.limits.limit import Measure
 from helpers.limits.policy import EVERYONE, AppliedLimit
 
 SnapshotResult = TypeVar("SnapshotResult")
@@ -74,6 +76,14 @@ def grant_key(applied: AppliedLimit) -> GrantKey:
     return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
+# Where a counter's row has what a limit of each measure compares, as `Amounts.of` has it.
+MEASURED: Mapping[Measure, int] = {
+    "tokens": 3,
+    "input_tokens": 4,
+    "output_tokens": 5,
+    "requests": 6,
+    "cost": 7,
+}
 # What many rows are looked up by is one parameter, a list: with one for each, statements would
 # take longer to write than to run. The statements are built once, as that takes a while, too.
 
@@ -90,21 +100,19 @@ def open_counters(sqlite: bool) -> Select[Any]:
         columns.id,
         columns.window_start,
         columns.window_end,
-        columns.requests,
+        columns.input_tokens + columns.output_tokens,
         columns.input_tokens,
         columns.output_tokens,
+        columns.requests,
         columns.cost_micros,
     ).where(among, columns.window_end > bindparam("at"))
 
 
-def read_counters(
-    connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, tuple[int, ...]]:
-    """The counters of these scopes whose windows are open, by id: start, end and sums."""
+def read_counters(connection: Connection, scopes: Collection[str], at: int) -> dict[str, Row[Any]]:
+    """The counters of these scopes whose windows are open, by id: id, start, end and sums."""
     sqlite, listed = connection.dialect.name == "sqlite", sorted(scopes)
     values = {"scopes": json.dumps(listed) if sqlite else listed, "at": at}
-    found = connection.execute(open_counters(sqlite), values).all()
-    return {key: tuple(numbers) for key, *numbers in found}
+    return {row[0]: row for row in connection.execute(open_counters(sqlite), values).all()}
 
 
 def read_granted(
@@ -170,7 +178,7 @@ class CountedSpan:
         adds_up, reset_at = not applied.limit.is_moment, latest_reset(applied, at)
         return cls(id_start, id_end, *counted_window(applied, at), seconds, reset_at, adds_up)
 
-    def missing(self, counter: Sequence[int] | None, at: int) -> tuple[int, int, int]:
+    def missing(self, counter: Row[Any] | None, at: int) -> tuple[int, int, int]:
         """Which records to add to a counter (1) or to take from it (-1): from when, until when.
 
         With 1 nothing that the counter has is of use; 0: it is up to date.
@@ -179,11 +187,11 @@ class CountedSpan:
             return 1, self.start, self.end
         if counter is None or not self.rolling:
             return 0, 0, 0
-        moved = self.start - counter[0]
-        outlived = counter[1] < at + CLOCK_TOLERANCE_SECONDS // 2
+        moved = self.start - counter[1]
+        outlived = counter[2] < at + CLOCK_TOLERANCE_SECONDS // 2
         if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
             return 1, self.start, NO_END
-        return (-1, counter[0], self.start) if moved > 0 else (0, 0, 0)
+        return (-1, counter[1], self.start) if moved > 0 else (0, 0, 0)
 
 
 @lru_cache
@@ -270,11 +278,13 @@ class LimitReader:
             needs.append((span, counter, missing))
         sums, states = sums_of_users(self._connection, windows), []
         for applied, (span, counter, (sign, start, end)) in zip(limits, needs, strict=True):
-            used = NOTHING if counter is None or sign > 0 else Amounts(*counter[2:])
+            measure, scope = applied.limit.measure, applied.scope
+            used = 0 if counter is None or sign > 0 else counter[MEASURED[measure]]
             if sign:
-                more = self._sum(applied, start, end, sums)
-                used = used + more if sign > 0 else used - more
-            states.append(self._state(applied, used, span.reset_at, granted, running))
+                used += sign * self._sum(applied, start, end, sums)
+            reserved = self._reserved(applied, running[scope]) if scope in running else 0
+            added = granted.get(grant_key(applied), 0) if granted else 0
+            states.append(LimitState(applied, used, reserved, span.reset_at, added))
         if len(self._resets) >= MOST_LOOK_UPS:
             return states
         return list(with_resets(self._connection, states, self._second, self._resets))
@@ -287,38 +297,24 @@ class LimitReader:
             found = self._spans[id(applied.limit)] = (applied, span)
         return found[1]
 
-    def _sum(self, applied: AppliedLimit, start: int, end: int, sums: WindowSums) -> Amounts:
-        limit = applied.limit
+    def _sum(self, applied: AppliedLimit, start: int, end: int, sums: WindowSums) -> int:
+        limit, scope = applied.limit, applied.scope
         if applied.is_pool:
             glob, source = limit.model_glob, limit.source
-            return sum_settled(self._connection, applied.scope, glob, start, end, source)
+            found = sum_settled(self._connection, scope, glob, start, end, source)
+            return found.of(limit.measure)
         return sum(
-            (
-                part
-                for names, source, part in sums[applied.scope.removeprefix("user:"), start, end]
-                if limit.source in ("", source) and glob_matches(limit.model_glob, names)
-            ),
-            NOTHING,
+            part.of(limit.measure)
+            for names, source, part in sums.get((scope.removeprefix("user:"), start, end), ())
+            if limit.source in ("", source) and glob_matches(limit.model_glob, names)
         )
 
-    def _state(
-        self,
-        applied: AppliedLimit,
-        used: Amounts,
-        reset_at: datetime,
-        granted: Mapping[GrantKey, int],
-        running: Mapping[str, Sequence[RunningReply]],
-    ) -> LimitState:
-        limit, reserved = applied.limit, NOTHING
-        for reply in running.get(applied.scope, ()):
-            if not limit.is_per_request and reply.counts_for(applied, self._second):
-                reserved += reply.reserved
-        return LimitState(
-            applied,
-            used.of(limit.measure),
-            reserved.of(limit.measure),
-            reset_at,
-            granted.get(grant_key(applied), 0) if granted else 0,
+    def _reserved(self, applied: AppliedLimit, running: Sequence[RunningReply]) -> int:
+        limit = applied.limit
+        return sum(
+            reply.reserved.of(limit.measure)
+            for reply in running
+            if not limit.is_per_request and reply.counts_for(applied, self._second)
         )
 
 

@@ -36,9 +36,11 @@ from helpers.openwebui.directory import Directory, read_directory, read_names
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.page_answers import PageError
 from helpers.openwebui.page_limits import (
+    PAGE_JSON,
     Json,
     LimitFinder,
     LimitWriter,
+    Match,
     grant_rows,
     iso_instant,
     iso_second,
@@ -184,22 +186,19 @@ class PageData:
 
     # Everybody
 
-    def users(
-        self, near: bool = False, write: Callable[[Json, Iterable[str]], Any] | None = None
-    ) -> list[Any]:
-        """All users, those near or over a limit first.
+    def users(self, near: bool = False) -> list[str]:
+        """All users with their limits as JSON text, those near or over one first.
 
         Args:
             near: Only those.
-            write: What is made of each and of the user's limits, as JSON text, as soon as they are
-                read; None: each without the limits, but for the nearest one.
         """
         directory, finder = self.directory(), self.finder()
 
-        def read(connection: Connection) -> list[tuple[int, str, int, Any]]:
+        def read(connection: Connection) -> list[tuple[int, str, int, str]]:
             reader, writer = LimitReader(connection, self.now), LimitWriter(self.language)
             pools: dict[int, str] = {}  # the same for all members: read and written once
-            found: list[tuple[int, str, int, Any]] = []
+            alike: dict[int, tuple[Match, str]] = {}  # what all of one match have in common
+            found: list[tuple[int, str, int, str]] = []
             people = directory.subjects()
             while some := [(one, finder.match(one)) for one in islice(people, USERS_AT_ONCE)]:
                 shared = {id(one): one for _, match in some for one in match.pools}
@@ -219,21 +218,30 @@ class PageData:
                     alarmed = any(percent >= self.warned_at(limit) for percent, limit in adding)
                     if near and not alarmed:
                         continue
-                    name = directory.people[subject.user_id][2]
-                    row = head_row(subject, name, match.policy, match.exempt)
+                    if id(match) not in alike:
+                        row = policy_row(subject, match.policy, match.exempt)
+                        alike[id(match)] = match, PAGE_JSON.encode(row)[1:-1]
                     percent, nearest = max(adding, key=itemgetter(0), default=(0, None))
-                    row["near"], row["percent"] = alarmed, percent
-                    row["nearest"] = str(nearest) if alarmed else None
-                    order = (-row["percent"] if alarmed else 1, subject.email, len(found))
-                    if write is None:
-                        found.append((*order, row))
-                        continue
                     texts = [writer.write(*one) for one in mine]
                     texts += [pools[id(applied)] for applied in match.pools]
-                    found.append((*order, write(row, texts)))
+                    # As an encoder writes it, which would take a while to be made for each.
+                    named = (subject.user_id, subject.email, directory.people[subject.user_id][2])
+                    user_id, email, name = map(PAGE_JSON.encode, named)
+                    text = (
+                        f'{{"user_id":{user_id},"email":{email},"name":{name},{alike[id(match)][1]},'
+                        f'"near":{"true" if alarmed else "false"},"percent":{percent},"nearest":'
+                        f"{PAGE_JSON.encode(str(nearest) if alarmed else None)},"
+                        f'"limits":[{",".join(texts)}]}}'
+                    )
+                    order = -percent if alarmed else 1, subject.email, len(found)
+                    found.append((*order, text))
             return found
 
-        return [made for *_, made in sorted(self.read(read))]
+        return [text for *_, text in sorted(self.read(read))]
+
+    def near_users(self) -> list[Json]:
+        """The users near or over a limit, the furthest first."""
+        return [json.loads(text) for text in self.users(near=True)]
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
@@ -385,10 +393,13 @@ class PageData:
 
 def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
     """Who a user is, and by which policy."""
+    whose = {"user_id": subject.user_id, "email": subject.email, "name": name}
+    return whose | policy_row(subject, policy, exempt)
+
+
+def policy_row(subject: Subject, policy: Policy, exempt: bool) -> Json:
+    """What a user has in common with all others of the same role and groups."""
     return {
-        "user_id": subject.user_id,
-        "email": subject.email,
-        "name": name,
         "role": subject.role,
         "groups": [group.name for group in subject.groups],
         "policy": policy.name,

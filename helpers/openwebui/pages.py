@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ from helpers.openwebui.page_answers import (
 from helpers.openwebui.page_assets import render_page
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_grants import make_grant, make_reset, take_back
-from helpers.openwebui.page_limits import PAGE_JSON, Json
+from helpers.openwebui.page_limits import Json
 from helpers.openwebui.page_status import host_status
 from helpers.openwebui.passthrough_guard import PassthroughGuard
 from helpers.openwebui.policy_editor import (
@@ -125,14 +125,8 @@ def answer_me(asked: PageRequest) -> object:
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
-    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
-    text = f"[{','.join(texts)}]"
+    text = f"[{','.join(asked.data.users(read_flag(asked.parameters.get('near'))))}]"
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-
-def user_text(row: Json, limits: Iterable[str]) -> str:
-    """A user with limits that are written already."""
-    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
 
 
 def answer_user(asked: PageRequest) -> object:

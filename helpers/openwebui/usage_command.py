@@ -207,7 +207,7 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     """For an administrator: who is near or over a limit now."""
     rows = [
         [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-        for row in data.users(near=True)[:MOST_NEAR]
+        for row in data.near_users()[:MOST_NEAR]
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []

@@ -63,7 +63,7 @@ class FormNotes:
 
 def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
-    near, parts = data.users(near=True), []
+    near, parts = data.near_users(), []
     if near:
         rows = [
             [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
