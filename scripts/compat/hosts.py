@@ -199,6 +199,7 @@ FEATURES = (
             "test_policies_saved_on_the_page_are_in_force_at_once",
             "test_usage_in_a_chat",
             "test_usage_as_a_first_message_gets_no_title_from_a_model",
+            "test_no_model_gets_what_usage_has_answered",
             "test_the_form_tells_who_is_near_and_why_a_save_is_refused",
             "test_switched_off_there_is_nothing",
             "test_reports_come_as_json_and_csv",

@@ -308,9 +308,9 @@ async def test_postgresql_lock_held_for_long(
     with accounting.engine.connect() as other:
         other.exec_driver_sql(f"SELECT pg_advisory_xact_lock({advisory_key('user:ann')})")
         reply = asyncio.create_task(accounting.pass_reply())
-        await asyncio.sleep(held / 2)
+        await asyncio.sleep(0.3)
         await accounting.keeper.in_thread(accounting.keeper.ledger.beat)
-        await asyncio.sleep(held / 2)
+        await asyncio.sleep(held - 0.3)
         other.rollback()
         await reply
     assert [type(error) for error in accounting.errors] == [LedgerBusyError] * errors
