@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 import websockets
 
@@ -133,8 +134,17 @@ def test_no_route_calls_a_model_over_a_limit(
     assert len(routes) > 400
     with no_calls(provider):
         for method, path in sorted(routes):
-            with spender.http.stream(method, path, json=BODY) as answer:
-                assert answer.status_code != 500 or "usage limits" not in answer.read().decode()
+            for tries_left in (2, 1, 0):
+                try:
+                    with spender.http.stream(method, path, json=BODY) as answer:
+                        fault = answer.read().decode() if answer.status_code == 500 else ""
+                    assert "usage limits" not in fault
+                    break
+                except httpx.ReadError:
+                    # A server that answers before it has read a request resets the connection,
+                    # and now and then that comes before the answer.
+                    if not tries_left:
+                        raise
     assert len(house.usage_limits.rows(user_id=spender.id)) == 1
 
 
