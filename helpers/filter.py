@@ -72,7 +72,8 @@ class Filter:
 
         Raises:
             HostLimitError: A hard limit is reached.
-            HostError: The ledger is down and `on_ledger_error` is ``block``.
+            HostError: The ledger is down and `on_ledger_error` is ``block``, or it got no turn in
+                a crowd.
             CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user, emitter = self.valves, __user__ or {}, __event_emitter__

@@ -22,7 +22,8 @@ from sqlalchemy.pool import QueuePool
 
 from helpers.errors import LedgerBusyError, LedgerDataError, LedgerError, UsageLimitsError
 
-# How long a request may wait for its turn before `on_ledger_error` decides.
+# How long a request may wait for its turn. Then it is refused where others have written meanwhile,
+# and else `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
 RETRY_PAUSE_SECONDS = 0.05
 # With that much time left a connection to SQLite waits as long as it was told when it was opened.

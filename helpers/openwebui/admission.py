@@ -217,7 +217,9 @@ class Draft:
             if own_provider
             else await read_system_prompt(asked.body.get("model"), asked.metadata, asked.user)
         )
-        prompt, own = await estimate_in_thread(asked.body), estimate_tokens(system)
+        prompt = await estimate_in_thread(asked.body)
+        # Its variables may be of any length.
+        own = await asyncio.to_thread(estimate_tokens, system) if system else 0
         state = current_state.get()
         state = {} if state is None else state
         return cls(

@@ -36,6 +36,8 @@ COMMAND = "/usage"
 LONGEST_COMMAND = 200
 MOST_MODELS_SHOWN = 20
 MOST_NEAR = 20
+# No chat has so many; whoever sends millions must not make others wait.
+MOST_MESSAGES = 10_000
 MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
 
 
@@ -70,7 +72,9 @@ def drop_answered(body: dict[str, Any]) -> None:
     They cost tokens, and an administrator's answer names others.
     """
     messages = body.get("messages")
-    if not isinstance(messages, list) or not any(map(is_command, messages[:-1])):
+    if not isinstance(messages, list) or len(messages) > MOST_MESSAGES:
+        return
+    if not any(map(is_command, messages[:-1])):
         return
     kept: list[Any] = []
     answered = False
