@@ -49,6 +49,7 @@ PARTS = (
     "ledger.limit_states",
     "ledger.records",
     "ledger.many_limits",
+    "ledger.rollups",
     "ledger.reports",
     "ledger.report_rows",
     "ledger.grants",

@@ -37,6 +37,7 @@ from helpers.ledger.records import (
     key_of_row,
     renew_record,
 )
+from helpers.ledger.rollups import drop_rollups, find_rolled_up, roll_up_next
 from helpers.ledger.tables import (
     IS_OPEN,
     counters_table,
@@ -112,6 +113,7 @@ def settle_record(
         more = correct_record(connection, key.id, charge, now, reason)
         if more is None:
             return False, None
+        drop_rollups(connection, since=key.created_at)
     if more is None or more == NOTHING:
         return True, None
     values = {"at": now, "except_id": key.id, "created_at": key.created_at}
@@ -154,6 +156,7 @@ class Ledger:
         self.known_resets: KnownResets = {}
         self._set_aside: deque[str] = deque(maxlen=MOST_SET_ASIDE)  # can't be settled
         self._preparing = Lock()
+        self._rolled_up_until = 0
 
     def _now(self) -> int:
         return int(self._clock())
@@ -225,15 +228,16 @@ class Ledger:
                 log.error("Usage limits: the ledger's file was replaced: what it had is gone")
                 transactions.reconnect()
             if not self._prepared or (self._file, self._refused) != (file, refused):
-                made = transactions.run(
-                    lambda connection: migrate_ledger(connection, self._now()),
-                    exclusive=("migrations",),
-                    deadline=deadline,
-                )
+                made = transactions.run(self._migrate, exclusive=("migrations",), deadline=deadline)
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
                 self._file, self._refused = transactions.find_file(), refused
                 self._prepared = True
+
+    def _migrate(self, connection: Connection) -> int:
+        made = migrate_ledger(connection, self._now())
+        _, self._rolled_up_until = find_rolled_up(connection) or (0, 0)
+        return made
 
     def reserve(
         self,
@@ -282,6 +286,8 @@ class Ledger:
             )
             charge = estimate(decision)
             insert_record(connection, reservation, charge, may_exist or tries > 1, self._worker)
+            if reservation.created_at < self._rolled_up_until:  # by a clock that is behind
+                drop_rollups(connection, since=reservation.created_at)
             return Admission(decision, warnings)
 
         scopes = limit_scopes(reservation.subject, limits)
@@ -496,6 +502,7 @@ class Ledger:
         def drop(connection: Connection) -> int:
             old = records_table.c.id.in_(some.scalar_subquery())
             dropped = connection.execute(records_table.delete().where(old)).rowcount
+            drop_rollups(connection, until=oldest)
             if dropped < DROP_BATCH:
                 for column in (
                     counters_table.c.window_end,
@@ -507,6 +514,17 @@ class Ledger:
             return dropped
 
         return self._transactions.run(drop)
+
+    def roll_up(self) -> bool:
+        """Roll up a block of records that is over, for reports; whether there was one."""
+        self.prepare()
+
+        def work(connection: Connection) -> bool:
+            rolled_up = roll_up_next(connection, self._now())
+            _, self._rolled_up_until = find_rolled_up(connection) or (0, 0)
+            return rolled_up
+
+        return self._transactions.run(work)
 
     def _is_first_crossing(
         self,

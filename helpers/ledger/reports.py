@@ -18,14 +18,13 @@ from sqlalchemy import (
     Select,
     and_,
     case,
-    func,
-    literal_column,
     select,
     type_coerce,
 )
 
 from helpers.errors import ConfigurationError
 from helpers.ledger.counters import split_names
+from helpers.ledger.rollups import Summed, between, find_summed, summed_records, whole
 from helpers.ledger.tables import records_table
 from helpers.limits.periods import (
     CalendarRules,
@@ -47,27 +46,17 @@ def instant_of(second: int) -> datetime:
     return datetime.fromtimestamp(second, UTC)
 
 
-def day_number(zone: ZoneInfo, first: int, last: int, reset_hour: int = 0) -> ColumnElement[int]:
-    """In SQL: how many days after 1 January 1970 a record was made by the calendar in a zone.
-
-    The numbers are written out: PostgreSQL takes two parameters of one value for different ones,
-    and the expression stands in two places of a query.
-    """
-    created_at = records_table.c.created_at
+def day_number(
+    instant: ColumnElement[int], zone: ZoneInfo, first: int, last: int, reset_hour: int = 0
+) -> ColumnElement[int]:
+    """In SQL: how many days after 1 January 1970 an instant is by the calendar in a zone."""
     back = reset_hour * 3_600
     *earlier, (_, offset) = offsets(zone, first, last)
-    local: ColumnElement[Any] = created_at + whole(offset - back)
+    local: ColumnElement[Any] = instant + whole(offset - back)
     if earlier:
-        cases = [
-            (created_at < whole(end), created_at + whole(past - back)) for end, past in earlier
-        ]
+        cases = [(instant < whole(end), instant + whole(past - back)) for end, past in earlier]
         local = case(*cases, else_=local)
     return local // whole(DAY_LENGTH)
-
-
-def whole(number: int) -> ColumnElement[int]:
-    """A whole number as it stands."""
-    return literal_column(str(number), BigInteger)
 
 
 def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
@@ -103,13 +92,6 @@ DIMENSIONS = {
     "day": ("day",),
     "group": ("group_id", "group_name"),
 }
-RECORD_SUMS = (
-    func.count(),
-    func.sum(records_table.c.input_tokens),
-    func.sum(records_table.c.output_tokens),
-    func.sum(records_table.c.cost_micros),
-    func.sum(case((records_table.c.estimated, 1), else_=0)),
-)
 INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
 )
@@ -167,13 +149,19 @@ class Selection:
     user_id: str | None = None
 
     @property
-    def condition(self) -> ColumnElement[bool]:
-        """Reservations still open count at their estimate, released ones not at all."""
+    def records(self) -> Summed:
+        """The records that count."""
         columns = records_table.c
-        bounds = [] if self.since is None else [columns.created_at >= self.since]
-        bounds += [] if self.until is None else [columns.created_at < self.until]
-        bounds += [] if self.user_id is None else [columns.user_id == self.user_id]
-        return and_(columns.state != "released", *bounds)
+        condition = between(columns.created_at, self.since, self.until)
+        if self.user_id is not None:
+            condition = and_(condition, columns.user_id == self.user_id)
+        return summed_records(condition)
+
+    def summed(self, connection: Connection, wanted: Sequence[str]) -> list[Summed]:
+        """The same, or rollups of them, which a user has too few records for."""
+        if self.user_id is not None:
+            return [self.records]
+        return find_summed(connection, wanted, self.since, self.until)
 
 
 def read_dimensions(text: str) -> list[str]:
@@ -213,7 +201,7 @@ def read_instant(text: str | None, where: str, zone: ZoneInfo) -> int | None:
 def first_and_last(connection: Connection, selection: Selection) -> tuple[int, int] | None:
     """When the first and the last record were made, by the index."""
     created_at = records_table.c.created_at
-    query = select(created_at).where(selection.condition).limit(1)
+    query = select(created_at).where(selection.records.condition).limit(1)
     first = connection.scalar(query.order_by(created_at))
     last = connection.scalar(query.order_by(created_at.desc()))
     return None if first is None or last is None else (first, last)
@@ -236,41 +224,39 @@ def sum_records(
         wanted: The dimensions, in the order of `DIMENSIONS`.
         most: Where there are more sums than that, the rest isn't read.
     """
-    columns: dict[str, ColumnElement[Any]] = {
-        # Not the column itself: SQLite would go through all records in the order of its index.
-        "user": func.coalesce(records_table.c.user_id, literal_column("''")),
-        "model": records_table.c.model_id,
-        "source": records_table.c.source,
-        "group": records_table.c.group_ids,
-    }
     day_at = wanted.index("day") if "day" in wanted else None
     group_at = wanted.index("group") if "group" in wanted else None
-    if day_at is not None:
-        span = first_and_last(connection, selection)
-        if span is None:
-            return {}
-        columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
-    grouped = [columns[name] for name in wanted]
-    query = select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped)
     sums: dict[RowKey, Numbers] = {}
-    # PostgreSQL doesn't know how few days there are, and would sort all records for a limit.
-    if most is not None and group_at is None and day_at is None:
-        rows = read_few_rows(connection, query.limit(most + 1))
-    else:
-        rows = read_rows(connection, query)
-    for row in rows:
-        key = list(row[: len(wanted)])
-        part = tuple(int(value or 0) for value in row[len(wanted) :])
+    span = first_and_last(connection, selection) if day_at is not None else (0, 0)
+    if span is None:
+        return sums
+    first, last = span
+    for summed in selection.summed(connection, wanted):
+        columns = summed.columns
         if day_at is not None:
-            key[day_at] = day_of_number(key[day_at]).isoformat()
-        groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
-        for group in groups:
-            if group_at is not None:
-                key[group_at] = group
-            known = sums.get(whole_key := tuple(key))
-            sums[whole_key] = part if known is None else tuple(map(add, known, part))
-        if most is not None and len(sums) > most:
-            break
+            columns["day"] = day_number(
+                summed.instant, selection.zone, first, last, selection.reset_hour
+            )
+        grouped = [columns[name] for name in wanted]
+        query = select(*grouped, *summed.sums).where(summed.condition).group_by(*grouped)
+        # PostgreSQL doesn't know how few days there are, and would sort all records for a limit.
+        if most is not None and group_at is None and day_at is None:
+            rows = read_few_rows(connection, query.limit(most + 1))
+        else:
+            rows = read_rows(connection, query)
+        for row in rows:
+            key = list(row[: len(wanted)])
+            part = tuple(int(value or 0) for value in row[len(wanted) :])
+            if day_at is not None:
+                key[day_at] = day_of_number(key[day_at]).isoformat()
+            groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
+            for group in groups:
+                if group_at is not None:
+                    key[group_at] = group
+                known = sums.get(whole_key := tuple(key))
+                sums[whole_key] = part if known is None else tuple(map(add, known, part))
+            if most is not None and len(sums) > most:
+                return sums
     return sums
 
 
@@ -291,9 +277,8 @@ def read_few_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[An
 def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
     """What records add up to by model: its id and its joined names."""
     keys = (records_table.c.model_id, records_table.c.model_names)
-    rows = connection.execute(
-        select(*keys, *RECORD_SUMS).where(selection.condition).group_by(*keys)
-    )
+    records = selection.records
+    rows = connection.execute(select(*keys, *records.sums).where(records.condition).group_by(*keys))
     return {
         (model, names): Sums(*(int(value or 0) for value in sums)) for model, names, *sums in rows
     }
@@ -314,7 +299,7 @@ def read_latest(connection: Connection, selection: Selection, most: int) -> Sequ
             columns.cost_micros,
             columns.estimated,
         )
-        .where(selection.condition)
+        .where(selection.records.condition)
         .order_by(columns.created_at.desc())
         .limit(most)
     ).all()

@@ -156,6 +156,26 @@ policies_table = Table(
     Column("saved_at", BigInteger, nullable=False),
 )
 
+# What records add up to in stretches of time that are over, for reports alone. They can be made
+# anew from the records at any time.
+rollups_table = Table(
+    "usage_limits_rollups",
+    ledger_metadata,
+    # How long a stretch is, and when it begins.
+    Column("seconds", BigInteger, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("user_id", Text, nullable=False),  # as group_ids "" where all are summed
+    Column("group_ids", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+    Column("estimated_requests", BigInteger, nullable=False),
+)
+Index("usage_limits_rollups_start", rollups_table.c.seconds, rollups_table.c.start)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -211,6 +231,12 @@ def m005_policy_versions(connection: Connection) -> None:
     policies_table.create(connection, checkfirst=True)
 
 
+def m006_rollups(connection: Connection) -> None:
+    """Sums for reports; where the records were dropped and made anew, what is left is of others."""
+    rollups_table.create(connection, checkfirst=True)
+    connection.execute(rollups_table.delete())
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
@@ -218,6 +244,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m003_workers,
     m004_sources,
     m005_policy_versions,
+    m006_rollups,
 )
 
 

@@ -436,7 +436,7 @@ class Accounting(LedgerWorker):
             await self._renew()
         await self._write_waiting()
         await self.settle_for_others()
-        await self.drop_old()
+        await self.tidy_up()
 
     async def _renew(self) -> None:
         """Note what running replies have used, and renew their leases."""

@@ -22,9 +22,9 @@ ROUND_SECONDS = 5
 # Who hasn't shown itself for that long, while we could look, doesn't live any more.
 WORKER_SECONDS = 15
 SWEEP_SECONDS = 60
-DROP_SECONDS = 86_400
-# A process looks at its clock for a while before it drops anything by it.
-FIRST_DROP_SECONDS = 600
+TIDY_SECONDS = 86_400
+# A process looks at its clock for a while before it does anything by it.
+FIRST_TIDY_SECONDS = 600
 RETENTION_SECONDS = 400 * 86_400
 # SQLite has one writer at a time: more threads would only wait for each other.
 SQLITE_THREADS = 1
@@ -63,7 +63,7 @@ class LedgerWorker:
         # that hasn't changed.
         self.others: dict[str, tuple[int | None, float]] = {}
         self._shown_at = self._swept_at = self._watched_at = float("-inf")
-        self._dropped_at = time.monotonic() + FIRST_DROP_SECONDS - DROP_SECONDS
+        self._tidied_at = time.monotonic() + FIRST_TIDY_SECONDS - TIDY_SECONDS
 
     def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
         """Read something else from the ledger's database; blocks.
@@ -180,15 +180,17 @@ class LedgerWorker:
         for name in gone:
             self.others.pop(name, None)
 
-    async def drop_old(self) -> None:
-        """Drop old records, once a day."""
-        if time.monotonic() - self._dropped_at < DROP_SECONDS:
+    async def tidy_up(self) -> None:
+        """Drop old records, and roll up those in which nothing changes any more, once a day."""
+        if time.monotonic() - self._tidied_at < TIDY_SECONDS:
             return
-        self._dropped_at = time.monotonic()
+        self._tidied_at = time.monotonic()
         find = partial(self.ledger.find_oldest_kept, self.retention_seconds)
         oldest = await self.in_thread(find)
+        if oldest is None:
+            return
         # Each bite has a turn of its own, with other work between.
-        while oldest is not None:
-            dropped = await self.in_thread(partial(self.ledger.drop_some, oldest))
-            if not dropped:
-                break
+        while await self.in_thread(partial(self.ledger.drop_some, oldest)):
+            pass
+        while await self.in_thread(self.ledger.roll_up):
+            pass
