@@ -13,79 +13,80 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15516  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15199  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1528  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1787  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6081  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4644  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11221  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2837  metering.usage               What one reply is charged for, added up from its stream …
-#  3144  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15727  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15410  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1529  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1788  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6273  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4671  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11432  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2838  metering.usage               What one reply is charged for, added up from its stream …
+#  3145  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
-#   175  errors                       The exceptions, each carrying its data.
-#   230  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   235  texts                        Texts from outside: what a client, a browser or a provider …
-#   255  limits.periods               The calendar and rolling periods, the window each gives at …
-#   545  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   684  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   706  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1038  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1118  limits.policies_text         TOML to policies, and what an error says about it.
-#  1947  metering.pieces              What a text costs at least, by the first steps of the …
-#  2105  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2361  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2618  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3252  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3336  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3633  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3842  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4282  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4932  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5075  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5338  ledger.reports               What records add up to by user, model, day, group and …
-#  5648  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5764  ledger.grants                What administrators add to limits, reset and take back; …
-#  5946  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6039  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6565  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6749  openwebui.languages.en       18 languages.
-#  7393  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7438  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8367  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8849  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  8930  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9023  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9133  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9520  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9582  openwebui.replies            One reply from its admission to its end.
-#  9975  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10211  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10556  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10699  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10818  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10903  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 10961  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11043  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11691  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11729  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11832  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12014  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12118  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12474  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12679  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12759  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12936  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13034  openwebui.simulation         What is on record, replayed against a policies text.
-# 13365  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13694  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13889  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13956  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14083  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14367  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14662  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14829  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14985  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   176  errors                       The exceptions, each carrying its data.
+#   231  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   236  texts                        Texts from outside: what a client, a browser or a provider …
+#   256  limits.periods               The calendar and rolling periods, the window each gives at …
+#   546  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   685  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   707  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1039  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1119  limits.policies_text         TOML to policies, and what an error says about it.
+#  1948  metering.pieces              What a text costs at least, by the first steps of the …
+#  2106  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2362  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2619  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3253  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3337  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3634  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3869  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4309  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4959  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5102  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5365  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5543  ledger.reports               What records add up to by user, model, day, group and …
+#  5840  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5956  ledger.grants                What administrators add to limits, reset and take back; …
+#  6138  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6231  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6774  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6958  openwebui.languages.en       18 languages.
+#  7602  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7647  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8576  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9058  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9139  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9232  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9342  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9729  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9791  openwebui.replies            One reply from its admission to its end.
+# 10184  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10420  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10765  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10908  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11027  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11112  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11170  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11252  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11902  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11940  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12043  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12225  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12329  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12685  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12890  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12970  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13147  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13245  openwebui.simulation         What is on record, replayed against a policies text.
+# 13576  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13905  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14100  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14167  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14294  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14578  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14873  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15040  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15196  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -153,9 +154,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy import (
     URL, BigInteger, BindParameter, Boolean, Column, ColumnElement, CompoundSelect, Connection,
-    Engine, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, any_, bindparam, case,
-    cast, create_engine, event, func, literal, literal_column, make_url, null, or_, select, true,
-    type_coerce, union_all
+    Engine, FromClause, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, any_,
+    bindparam, case, cast, create_engine, event, func, literal, literal_column, make_url, null, or_,
+    select, true, type_coerce, union_all
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
@@ -3768,6 +3769,26 @@ policies_table = Table(
     Column("saved_at", BigInteger, nullable=False),
 )
 
+# What records add up to in stretches of time that are over, for reports alone. They can be made
+# anew from the records at any time.
+rollups_table = Table(
+    "usage_limits_rollups",
+    ledger_metadata,
+    # How long a stretch is, and when it begins.
+    Column("seconds", BigInteger, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("user_id", Text, nullable=False),  # as group_ids "" where all are summed
+    Column("group_ids", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+    Column("estimated_requests", BigInteger, nullable=False),
+)
+Index("usage_limits_rollups_start", rollups_table.c.seconds, rollups_table.c.start)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -3815,6 +3836,11 @@ def m005_policy_versions(connection: Connection) -> None:
     """The policies texts that were saved on the page."""
     policies_table.create(connection, checkfirst=True)
 
+def m006_rollups(connection: Connection) -> None:
+    """Sums for reports; where the records were dropped and made anew, what is left is of others."""
+    rollups_table.create(connection, checkfirst=True)
+    connection.execute(rollups_table.delete())
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
@@ -3822,6 +3848,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m003_workers,
     m004_sources,
     m005_policy_versions,
+    m006_rollups,
 )
 
 def migrate_ledger(connection: Connection, now: int) -> int:
@@ -5335,6 +5362,184 @@ def read_states(
     """Where limits stand at the instant `at`, as a `LimitReader` finds it."""
     return tuple(LimitReader(connection, at).read(limits)) if limits else ()
 
+# =================================== helpers/ledger/rollups.py ====================================
+# Rollups: what the records of a stretch of time add up to, once nothing changes there any more.
+
+BLOCK_LENGTH = 14 * 86_400
+SLOT_LENGTH = 900
+# What is that old is rolled up; what is a day younger never should be, whatever the clocks say.
+SETTLED_AFTER_SECONDS = 7 * 86_400
+UNSETTLED_SECONDS = 6 * 86_400
+ROLLUPS_LOCK = "rollups"
+
+# What a block's rows tell apart, and what a slot's.
+BLOCK_DIMENSIONS = frozenset({"user", "model", "source", "group"})
+SLOT_DIMENSIONS = frozenset({"model", "source", "day"})
+
+def whole(number: int) -> ColumnElement[int]:
+    """A whole number as it stands: PostgreSQL takes two parameters of one value for different ones,
+    and what is grouped by stands in two places of a query.
+    """
+    return literal_column(str(number), BigInteger)
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """Where sums come from: the records themselves, or rollups of them.
+
+    Args:
+        table: With a row for each of what is summed.
+        instant: Its column that says when.
+        sums: Requests, input and output tokens, millionths of a dollar, estimated requests.
+        condition: Which of its rows count.
+    """
+
+    table: FromClause
+    instant: ColumnElement[int]
+    sums: tuple[ColumnElement[Any], ...]
+    condition: ColumnElement[bool]
+
+    @property
+    def columns(self) -> dict[str, ColumnElement[Any]]:
+        """Whose sums they are, by dimension, but for the day."""
+        columns = self.table.c
+        return {
+            # Not the column itself: SQLite would go through all rows in the order of its index.
+            "user": func.coalesce(columns.user_id, literal_column("''")),
+            "model": columns.model_id,
+            "source": columns.source,
+            "group": columns.group_ids,
+        }
+
+def summed_records(condition: ColumnElement[bool]) -> Summed:
+    """The records.
+
+    Args:
+        condition: Which of them count. Released ones never do, open ones at their estimate.
+    """
+    columns = records_table.c
+    sums = (
+        func.count(),
+        func.sum(columns.input_tokens),
+        func.sum(columns.output_tokens),
+        func.sum(columns.cost_micros),
+        func.sum(case((columns.estimated, 1), else_=0)),
+    )
+    counting = and_(columns.state != "released", condition)
+    return Summed(records_table, columns.created_at, sums, counting)
+
+def between(
+    column: ColumnElement[int], since: int | None, until: int | None
+) -> ColumnElement[bool]:
+    """Whether an instant is from `since` on and before `until`, each as far as it is given."""
+    bounds = [] if since is None else [column >= since]
+    return and_(True, *bounds, *([] if until is None else [column < until]))
+
+def summed_rollups(length: int, since: int, until: int) -> Summed:
+    """The rollups of all stretches of a length, in seconds, between two of their limits."""
+    columns = rollups_table.c
+    sums = (
+        columns.requests,
+        columns.input_tokens,
+        columns.output_tokens,
+        columns.cost_micros,
+        columns.estimated_requests,
+    )
+    condition = and_(columns.seconds == length, between(columns.start, since, until))
+    return Summed(rollups_table, columns.start, tuple(map(func.sum, sums)), condition)
+
+def find_summed(
+    connection: Connection, wanted: Iterable[str], since: int | None, until: int | None
+) -> list[Summed]:
+    """Where the sums of a span by some dimensions come from: each record is in one of these.
+
+    Args:
+        connection: The ledger's.
+        wanted: The dimensions.
+        since: The first second; None: from the first record on.
+        until: The second after the last one; None: to the last record.
+    """
+    asked, created_at = frozenset(wanted), records_table.c.created_at
+    length = BLOCK_LENGTH if asked <= BLOCK_DIMENSIONS else SLOT_LENGTH
+    served = asked <= BLOCK_DIMENSIONS or asked <= SLOT_DIMENSIONS
+    rolled_up = find_rolled_up(connection) if served else None
+    if rolled_up is not None:
+        first, end = rolled_up
+        first = first if since is None else max(first, -(-since // length) * length)
+        end = end if until is None else min(end, until // length * length)
+        if first < end:
+            return [
+                summed_records(between(created_at, since, first)),
+                summed_rollups(length, first, end),
+                summed_records(between(created_at, end, until)),
+            ]
+    return [summed_records(between(created_at, since, until))]
+
+def find_rolled_up(connection: Connection) -> tuple[int, int] | None:
+    """From when on and until when all is rolled up; None for nothing."""
+    schema = ledger_schema(connection)
+    if not connection.dialect.has_table(connection, rollups_table.name, schema=schema):
+        return None  # a ledger of an earlier version
+    columns = rollups_table.c
+    blocks = select(columns.start).where(columns.seconds == BLOCK_LENGTH).limit(1)
+    first = connection.scalar(blocks.order_by(columns.start))
+    last = connection.scalar(blocks.order_by(columns.start.desc()))
+    return None if first is None or last is None else (first, last + BLOCK_LENGTH)
+
+def roll_up_next(connection: Connection, now: int) -> bool:
+    """Roll up the earliest block that isn't, if it has settled; returns whether there was one.
+
+    Blocks are taken in the order of time, but for those without records: whatever lies between two
+    that are rolled up is rolled up, too.
+
+    Args:
+        connection: In a transaction.
+        now: In seconds since 1970.
+    """
+    drop_rollups(connection, since=now - UNSETTLED_SECONDS)  # made by a clock that was ahead
+    columns, rolled_up = records_table.c, find_rolled_up(connection)
+    first = connection.scalar(
+        select(columns.created_at)
+        .where(columns.state != "released", columns.created_at >= (rolled_up or (0, 0))[1])
+        .order_by(columns.created_at)
+        .limit(1)
+    )
+    if first is None:
+        return False
+    start = first // BLOCK_LENGTH * BLOCK_LENGTH
+    running = connection.scalars(select(columns.created_at).where(IS_OPEN))
+    settled = min(running, default=now)
+    if start + BLOCK_LENGTH > min(now - SETTLED_AFTER_SECONDS, settled):
+        return False
+    block = summed_records(between(columns.created_at, start, start + BLOCK_LENGTH))
+    slot = columns.created_at // whole(SLOT_LENGTH) * whole(SLOT_LENGTH)
+    nobody: list[ColumnElement[Any]] = [literal_column("''")] * 2
+    of_model = [columns.model_id, columns.source]
+    whose = [block.columns["user"], columns.group_ids]
+    names = [column.name for column in rollups_table.c]
+    for values, alike in (
+        ([whole(BLOCK_LENGTH), whole(start), *whose], whose),
+        ([whole(SLOT_LENGTH), slot, *nobody], [slot]),
+    ):
+        rows = select(*values, *of_model, *block.sums).where(block.condition)
+        grouped = rows.group_by(*alike, *of_model)
+        connection.execute(rollups_table.insert().from_select(names, grouped))
+    return True
+
+def drop_rollups(
+    connection: Connection, since: int | None = None, until: int | None = None
+) -> None:
+    """Drop the rollups of what is from `since` on or before `until`, one of them at most.
+
+    Whoever changes records that may be rolled up calls this last in the same transaction: who rolls
+    up waits for its end.
+    """
+    take_advisory_locks(connection, (ROLLUPS_LOCK,))
+    start, seconds = rollups_table.c.start, rollups_table.c.seconds
+    first = None if since is None else since // BLOCK_LENGTH * BLOCK_LENGTH
+    end = None if until is None else -(-until // BLOCK_LENGTH) * BLOCK_LENGTH
+    by_index = seconds.in_((BLOCK_LENGTH, SLOT_LENGTH))
+    connection.execute(rollups_table.delete().where(by_index, between(start, first, end)))
+
 # =================================== helpers/ledger/reports.py ====================================
 # Reports: what records add up to by user, model, day, group and source, read only.
 
@@ -5347,26 +5552,17 @@ def instant_of(second: int) -> datetime:
     """A second of the ledger as an instant."""
     return datetime.fromtimestamp(second, UTC)
 
-def day_number(zone: ZoneInfo, first: int, last: int, reset_hour: int = 0) -> ColumnElement[int]:
-    """In SQL: how many days after 1 January 1970 a record was made by the calendar in a zone.
-
-    The numbers are written out: PostgreSQL takes two parameters of one value for different ones,
-    and the expression stands in two places of a query.
-    """
-    created_at = records_table.c.created_at
+def day_number(
+    instant: ColumnElement[int], zone: ZoneInfo, first: int, last: int, reset_hour: int = 0
+) -> ColumnElement[int]:
+    """In SQL: how many days after 1 January 1970 an instant is by the calendar in a zone."""
     back = reset_hour * 3_600
     *earlier, (_, offset) = offsets(zone, first, last)
-    local: ColumnElement[Any] = created_at + whole(offset - back)
+    local: ColumnElement[Any] = instant + whole(offset - back)
     if earlier:
-        cases = [
-            (created_at < whole(end), created_at + whole(past - back)) for end, past in earlier
-        ]
+        cases = [(instant < whole(end), instant + whole(past - back)) for end, past in earlier]
         local = case(*cases, else_=local)
     return local // whole(DAY_LENGTH)
-
-def whole(number: int) -> ColumnElement[int]:
-    """A whole number as it stands."""
-    return literal_column(str(number), BigInteger)
 
 def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
     """How far the clock in a zone is ahead of UTC, each with the second until which that holds."""
@@ -5398,13 +5594,6 @@ DIMENSIONS = {
     "day": ("day",),
     "group": ("group_id", "group_name"),
 }
-RECORD_SUMS = (
-    func.count(),
-    func.sum(records_table.c.input_tokens),
-    func.sum(records_table.c.output_tokens),
-    func.sum(records_table.c.cost_micros),
-    func.sum(case((records_table.c.estimated, 1), else_=0)),
-)
 INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
 )
@@ -5460,13 +5649,19 @@ class Selection:
     user_id: str | None = None
 
     @property
-    def condition(self) -> ColumnElement[bool]:
-        """Reservations still open count at their estimate, released ones not at all."""
+    def records(self) -> Summed:
+        """The records that count."""
         columns = records_table.c
-        bounds = [] if self.since is None else [columns.created_at >= self.since]
-        bounds += [] if self.until is None else [columns.created_at < self.until]
-        bounds += [] if self.user_id is None else [columns.user_id == self.user_id]
-        return and_(columns.state != "released", *bounds)
+        condition = between(columns.created_at, self.since, self.until)
+        if self.user_id is not None:
+            condition = and_(condition, columns.user_id == self.user_id)
+        return summed_records(condition)
+
+    def summed(self, connection: Connection, wanted: Sequence[str]) -> list[Summed]:
+        """The same, or rollups of them, which a user has too few records for."""
+        if self.user_id is not None:
+            return [self.records]
+        return find_summed(connection, wanted, self.since, self.until)
 
 def read_dimensions(text: str) -> list[str]:
     """The names in a list with commas, in the order of the columns.
@@ -5503,7 +5698,7 @@ def read_instant(text: str | None, where: str, zone: ZoneInfo) -> int | None:
 def first_and_last(connection: Connection, selection: Selection) -> tuple[int, int] | None:
     """When the first and the last record were made, by the index."""
     created_at = records_table.c.created_at
-    query = select(created_at).where(selection.condition).limit(1)
+    query = select(created_at).where(selection.records.condition).limit(1)
     first = connection.scalar(query.order_by(created_at))
     last = connection.scalar(query.order_by(created_at.desc()))
     return None if first is None or last is None else (first, last)
@@ -5525,41 +5720,39 @@ def sum_records(
         wanted: The dimensions, in the order of `DIMENSIONS`.
         most: Where there are more sums than that, the rest isn't read.
     """
-    columns: dict[str, ColumnElement[Any]] = {
-        # Not the column itself: SQLite would go through all records in the order of its index.
-        "user": func.coalesce(records_table.c.user_id, literal_column("''")),
-        "model": records_table.c.model_id,
-        "source": records_table.c.source,
-        "group": records_table.c.group_ids,
-    }
     day_at = wanted.index("day") if "day" in wanted else None
     group_at = wanted.index("group") if "group" in wanted else None
-    if day_at is not None:
-        span = first_and_last(connection, selection)
-        if span is None:
-            return {}
-        columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
-    grouped = [columns[name] for name in wanted]
-    query = select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped)
     sums: dict[RowKey, Numbers] = {}
-    # PostgreSQL doesn't know how few days there are, and would sort all records for a limit.
-    if most is not None and group_at is None and day_at is None:
-        rows = read_few_rows(connection, query.limit(most + 1))
-    else:
-        rows = read_rows(connection, query)
-    for row in rows:
-        key = list(row[: len(wanted)])
-        part = tuple(int(value or 0) for value in row[len(wanted) :])
+    span = first_and_last(connection, selection) if day_at is not None else (0, 0)
+    if span is None:
+        return sums
+    first, last = span
+    for summed in selection.summed(connection, wanted):
+        columns = summed.columns
         if day_at is not None:
-            key[day_at] = day_of_number(key[day_at]).isoformat()
-        groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
-        for group in groups:
-            if group_at is not None:
-                key[group_at] = group
-            known = sums.get(whole_key := tuple(key))
-            sums[whole_key] = part if known is None else tuple(map(add, known, part))
-        if most is not None and len(sums) > most:
-            break
+            columns["day"] = day_number(
+                summed.instant, selection.zone, first, last, selection.reset_hour
+            )
+        grouped = [columns[name] for name in wanted]
+        query = select(*grouped, *summed.sums).where(summed.condition).group_by(*grouped)
+        # PostgreSQL doesn't know how few days there are, and would sort all records for a limit.
+        if most is not None and group_at is None and day_at is None:
+            rows = read_few_rows(connection, query.limit(most + 1))
+        else:
+            rows = read_rows(connection, query)
+        for row in rows:
+            key = list(row[: len(wanted)])
+            part = tuple(int(value or 0) for value in row[len(wanted) :])
+            if day_at is not None:
+                key[day_at] = day_of_number(key[day_at]).isoformat()
+            groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
+            for group in groups:
+                if group_at is not None:
+                    key[group_at] = group
+                known = sums.get(whole_key := tuple(key))
+                sums[whole_key] = part if known is None else tuple(map(add, known, part))
+            if most is not None and len(sums) > most:
+                return sums
     return sums
 
 def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
@@ -5577,9 +5770,8 @@ def read_few_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[An
 def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
     """What records add up to by model: its id and its joined names."""
     keys = (records_table.c.model_id, records_table.c.model_names)
-    rows = connection.execute(
-        select(*keys, *RECORD_SUMS).where(selection.condition).group_by(*keys)
-    )
+    records = selection.records
+    rows = connection.execute(select(*keys, *records.sums).where(records.condition).group_by(*keys))
     return {
         (model, names): Sums(*(int(value or 0) for value in sums)) for model, names, *sums in rows
     }
@@ -5599,7 +5791,7 @@ def read_latest(connection: Connection, selection: Selection, most: int) -> Sequ
             columns.cost_micros,
             columns.estimated,
         )
-        .where(selection.condition)
+        .where(selection.records.condition)
         .order_by(columns.created_at.desc())
         .limit(most)
     ).all()
@@ -6137,6 +6329,7 @@ def settle_record(
         more = correct_record(connection, key.id, charge, now, reason)
         if more is None:
             return False, None
+        drop_rollups(connection, since=key.created_at)
     if more is None or more == NOTHING:
         return True, None
     values = {"at": now, "except_id": key.id, "created_at": key.created_at}
@@ -6178,6 +6371,7 @@ class Ledger:
         self.known_resets: KnownResets = {}
         self._set_aside: deque[str] = deque(maxlen=MOST_SET_ASIDE)  # can't be settled
         self._preparing = Lock()
+        self._rolled_up_until = 0
 
     def _now(self) -> int:
         return int(self._clock())
@@ -6249,15 +6443,16 @@ class Ledger:
                 log.error("Usage limits: the ledger's file was replaced: what it had is gone")
                 transactions.reconnect()
             if not self._prepared or (self._file, self._refused) != (file, refused):
-                made = transactions.run(
-                    lambda connection: migrate_ledger(connection, self._now()),
-                    exclusive=("migrations",),
-                    deadline=deadline,
-                )
+                made = transactions.run(self._migrate, exclusive=("migrations",), deadline=deadline)
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
                 self._file, self._refused = transactions.find_file(), refused
                 self._prepared = True
+
+    def _migrate(self, connection: Connection) -> int:
+        made = migrate_ledger(connection, self._now())
+        _, self._rolled_up_until = find_rolled_up(connection) or (0, 0)
+        return made
 
     def reserve(
         self,
@@ -6306,6 +6501,8 @@ class Ledger:
             )
             charge = estimate(decision)
             insert_record(connection, reservation, charge, may_exist or tries > 1, self._worker)
+            if reservation.created_at < self._rolled_up_until:  # by a clock that is behind
+                drop_rollups(connection, since=reservation.created_at)
             return Admission(decision, warnings)
 
         scopes = limit_scopes(reservation.subject, limits)
@@ -6520,6 +6717,7 @@ class Ledger:
         def drop(connection: Connection) -> int:
             old = records_table.c.id.in_(some.scalar_subquery())
             dropped = connection.execute(records_table.delete().where(old)).rowcount
+            drop_rollups(connection, until=oldest)
             if dropped < DROP_BATCH:
                 for column in (
                     counters_table.c.window_end,
@@ -6531,6 +6729,17 @@ class Ledger:
             return dropped
 
         return self._transactions.run(drop)
+
+    def roll_up(self) -> bool:
+        """Roll up a block of records that is over, for reports; whether there was one."""
+        self.prepare()
+
+        def work(connection: Connection) -> bool:
+            rolled_up = roll_up_next(connection, self._now())
+            _, self._rolled_up_until = find_rolled_up(connection) or (0, 0)
+            return rolled_up
+
+        return self._transactions.run(work)
 
     def _is_first_crossing(
         self,
@@ -11048,9 +11257,9 @@ ROUND_SECONDS = 5
 # Who hasn't shown itself for that long, while we could look, doesn't live any more.
 WORKER_SECONDS = 15
 SWEEP_SECONDS = 60
-DROP_SECONDS = 86_400
-# A process looks at its clock for a while before it drops anything by it.
-FIRST_DROP_SECONDS = 600
+TIDY_SECONDS = 86_400
+# A process looks at its clock for a while before it does anything by it.
+FIRST_TIDY_SECONDS = 600
 RETENTION_SECONDS = 400 * 86_400
 # SQLite has one writer at a time: more threads would only wait for each other.
 SQLITE_THREADS = 1
@@ -11088,7 +11297,7 @@ class LedgerWorker:
         # that hasn't changed.
         self.others: dict[str, tuple[int | None, float]] = {}
         self._shown_at = self._swept_at = self._watched_at = float("-inf")
-        self._dropped_at = time.monotonic() + FIRST_DROP_SECONDS - DROP_SECONDS
+        self._tidied_at = time.monotonic() + FIRST_TIDY_SECONDS - TIDY_SECONDS
 
     def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
         """Read something else from the ledger's database; blocks.
@@ -11205,18 +11414,20 @@ class LedgerWorker:
         for name in gone:
             self.others.pop(name, None)
 
-    async def drop_old(self) -> None:
-        """Drop old records, once a day."""
-        if time.monotonic() - self._dropped_at < DROP_SECONDS:
+    async def tidy_up(self) -> None:
+        """Drop old records, and roll up those in which nothing changes any more, once a day."""
+        if time.monotonic() - self._tidied_at < TIDY_SECONDS:
             return
-        self._dropped_at = time.monotonic()
+        self._tidied_at = time.monotonic()
         find = partial(self.ledger.find_oldest_kept, self.retention_seconds)
         oldest = await self.in_thread(find)
+        if oldest is None:
+            return
         # Each bite has a turn of its own, with other work between.
-        while oldest is not None:
-            dropped = await self.in_thread(partial(self.ledger.drop_some, oldest))
-            if not dropped:
-                break
+        while await self.in_thread(partial(self.ledger.drop_some, oldest)):
+            pass
+        while await self.in_thread(self.ledger.roll_up):
+            pass
 
 # ================================ helpers/openwebui/accounting.py =================================
 # Accounting: sees every reply to its end, whatever becomes of its client, model or ledger.
@@ -11629,7 +11840,7 @@ class Accounting(LedgerWorker):
             await self._renew()
         await self._write_waiting()
         await self.settle_for_others()
-        await self.drop_old()
+        await self.tidy_up()
 
     async def _renew(self) -> None:
         """Note what running replies have used, and renew their leases."""

@@ -26,8 +26,8 @@ from sqlalchemy import (
 from helpers.ledger.tables import IS_OPEN, ledger_schema, records_table, rollups_table
 from helpers.ledger.transactions import take_advisory_locks
 
-BLOCK_SECONDS = 14 * 86_400
-SLOT_SECONDS = 900
+BLOCK_LENGTH = 14 * 86_400
+SLOT_LENGTH = 900
 # What is that old is rolled up; what is a day younger never should be, whatever the clocks say.
 SETTLED_AFTER_SECONDS = 7 * 86_400
 UNSETTLED_SECONDS = 6 * 86_400
@@ -126,7 +126,7 @@ def find_summed(
         until: The second after the last one; None: to the last record.
     """
     asked, created_at = frozenset(wanted), records_table.c.created_at
-    length = BLOCK_SECONDS if asked <= BLOCK_DIMENSIONS else SLOT_SECONDS
+    length = BLOCK_LENGTH if asked <= BLOCK_DIMENSIONS else SLOT_LENGTH
     served = asked <= BLOCK_DIMENSIONS or asked <= SLOT_DIMENSIONS
     rolled_up = find_rolled_up(connection) if served else None
     if rolled_up is not None:
@@ -148,10 +148,10 @@ def find_rolled_up(connection: Connection) -> tuple[int, int] | None:
     if not connection.dialect.has_table(connection, rollups_table.name, schema=schema):
         return None  # a ledger of an earlier version
     columns = rollups_table.c
-    blocks = select(columns.start).where(columns.seconds == BLOCK_SECONDS).limit(1)
+    blocks = select(columns.start).where(columns.seconds == BLOCK_LENGTH).limit(1)
     first = connection.scalar(blocks.order_by(columns.start))
     last = connection.scalar(blocks.order_by(columns.start.desc()))
-    return None if first is None or last is None else (first, last + BLOCK_SECONDS)
+    return None if first is None or last is None else (first, last + BLOCK_LENGTH)
 
 
 def roll_up_next(connection: Connection, now: int) -> bool:
@@ -174,20 +174,20 @@ def roll_up_next(connection: Connection, now: int) -> bool:
     )
     if first is None:
         return False
-    start = first // BLOCK_SECONDS * BLOCK_SECONDS
+    start = first // BLOCK_LENGTH * BLOCK_LENGTH
     running = connection.scalars(select(columns.created_at).where(IS_OPEN))
     settled = min(running, default=now)
-    if start + BLOCK_SECONDS > min(now - SETTLED_AFTER_SECONDS, settled):
+    if start + BLOCK_LENGTH > min(now - SETTLED_AFTER_SECONDS, settled):
         return False
-    block = summed_records(between(columns.created_at, start, start + BLOCK_SECONDS))
-    slot = columns.created_at // whole(SLOT_SECONDS) * whole(SLOT_SECONDS)
+    block = summed_records(between(columns.created_at, start, start + BLOCK_LENGTH))
+    slot = columns.created_at // whole(SLOT_LENGTH) * whole(SLOT_LENGTH)
     nobody: list[ColumnElement[Any]] = [literal_column("''")] * 2
     of_model = [columns.model_id, columns.source]
     whose = [block.columns["user"], columns.group_ids]
     names = [column.name for column in rollups_table.c]
     for values, alike in (
-        ([whole(BLOCK_SECONDS), whole(start), *whose], whose),
-        ([whole(SLOT_SECONDS), slot, *nobody], [slot]),
+        ([whole(BLOCK_LENGTH), whole(start), *whose], whose),
+        ([whole(SLOT_LENGTH), slot, *nobody], [slot]),
     ):
         rows = select(*values, *of_model, *block.sums).where(block.condition)
         grouped = rows.group_by(*alike, *of_model)
@@ -205,7 +205,7 @@ def drop_rollups(
     """
     take_advisory_locks(connection, (ROLLUPS_LOCK,))
     start, seconds = rollups_table.c.start, rollups_table.c.seconds
-    first = None if since is None else since // BLOCK_SECONDS * BLOCK_SECONDS
-    end = None if until is None else -(-until // BLOCK_SECONDS) * BLOCK_SECONDS
-    by_index = seconds.in_((BLOCK_SECONDS, SLOT_SECONDS))
+    first = None if since is None else since // BLOCK_LENGTH * BLOCK_LENGTH
+    end = None if until is None else -(-until // BLOCK_LENGTH) * BLOCK_LENGTH
+    by_index = seconds.in_((BLOCK_LENGTH, SLOT_LENGTH))
     connection.execute(rollups_table.delete().where(by_index, between(start, first, end)))
