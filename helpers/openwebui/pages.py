@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.exception_handlers import http_exception_handler
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -25,6 +25,7 @@ from helpers.ledger.policy_versions import read_versions
 from helpers.ledger.report_rows import as_csv, as_json
 from helpers.ledger.reports import Selection, read_dimensions, read_instant
 from helpers.logs import log
+from helpers.openwebui.callers import note_key
 from helpers.openwebui.http_requests import Message, Receive, Scope, Send, route_path
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_answers import (
@@ -254,6 +255,11 @@ class UsagePages:
                 MutableHeaders(scope=message).update(PAGE_HEADERS)
             await send(message)
 
+        try:
+            await note_key(scope)
+        except Exception as error:
+            await error_answer(error)(scope, receive, send_marked)
+            return
         with suppress(Exception):  # which was answered and logged, and is raised all the same
             await self._app(scope, receive, send_marked)
 
@@ -263,11 +269,8 @@ class UsagePages:
         app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         app.state = host.state
 
-        async def fail(_: Request, error: Exception) -> Response:
-            return error_answer(error)
-
-        app.add_exception_handler(Exception, fail)  # where it can't be seen who asks
-        app.add_exception_handler(401, self._refuse)
+        for refused in (Exception, 401, 503):  # the sign-in's, where it can't be seen who asks
+            app.add_exception_handler(refused, self._refuse)
         for path in (PAGE_PATH, f"{PAGE_PATH}/"):
             self._add(app, path, ["GET"], anyone, self._show_page)
         for route in ROUTES:
@@ -305,13 +308,17 @@ class UsagePages:
         headers = {"Content-Security-Policy": policy}
         return Response(render_page(nonce), media_type="text/html", headers=headers)
 
-    async def _refuse(self, request: Request, error: Any) -> Response:
-        """Open WebUI's refusal; to people the page without any data, which leads to the sign-in."""
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        """A refusal; to people the page without any data, which says it or leads to the sign-in."""
+        if isinstance(error, HTTPException):
+            answer = await http_exception_handler(request, error)
+        else:
+            answer = error_answer(error)
         is_page = route_path(request.scope).rstrip("/") == PAGE_PATH
         if not is_page or "text/html" not in request.headers.get("accept", ""):
-            return await http_exception_handler(request, error)
+            return answer
         page = await self._show_page(request, None)
-        page.status_code = error.status_code
+        page.status_code = answer.status_code
         return page
 
     async def _find_nothing(self, request: Request, user: Any) -> Response:
