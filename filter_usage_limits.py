@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15764  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15447  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15884  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15567  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6279  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4677  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11463  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  6303  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4680  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11520  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2844  metering.usage               What one reply is charged for, added up from its stream …
 #  3151  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -40,53 +40,53 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3343  ledger.transactions          One transaction with its locks and its retries, alike on …
 #  3640  ledger.tables                The ledger's own tables and their numbered migrations.
 #  3875  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4315  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4965  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5108  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5371  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5549  ledger.reports               What records add up to by user, model, day, group and …
-#  5846  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5962  ledger.grants                What administrators add to limits, reset and take back; …
-#  6144  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6237  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6780  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6964  openwebui.languages.en       18 languages.
-#  7608  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7653  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8582  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9064  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9145  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9238  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9348  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9735  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9797  openwebui.replies            One reply from its admission to its end.
-# 10190  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10426  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10796  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10939  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11058  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11143  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11201  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11283  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11933  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11971  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12074  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12256  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12361  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12717  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12922  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13002  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13179  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13277  openwebui.simulation         What is on record, replayed against a policies text.
-# 13608  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13937  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14132  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14199  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14326  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14608  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14909  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15076  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15233  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  4318  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4968  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5111  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5374  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5552  ledger.reports               What records add up to by user, model, day, group and …
+#  5849  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5965  ledger.grants                What administrators add to limits, reset and take back; …
+#  6147  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6240  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6814  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6998  openwebui.languages.en       18 languages.
+#  7642  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7687  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8625  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9107  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9188  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9281  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9391  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9778  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9840  openwebui.replies            One reply from its admission to its end.
+# 10233  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10469  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10839  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10982  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11101  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11186  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11244  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11326  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11987  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12025  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12128  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12310  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12416  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12772  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12977  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13057  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13234  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13332  openwebui.simulation         What is on record, replayed against a policies text.
+# 13663  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14036  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14231  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14298  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14425  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14707  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15029  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15196  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15353  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -4290,7 +4290,10 @@ class IdentityMemory:
         host = replace(self._read_host(ids, names), models=models)
         identities = identify(policies, host, remembered)
         if new := identities.matched - remembered:
-            self._write_names(new)
+            try:
+                self._write_names(new)
+            except LedgerError as error:  # the next look tries again
+                log.warning("Usage limits: %s; whom the policies mean isn't kept yet", error)
         return identities
 
     def _report(self, notices: tuple[str, ...]) -> None:
@@ -6246,26 +6249,42 @@ def read_versions(connection: Connection) -> Sequence[Row[Any]]:
         select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
     ).all()
 
-def keep_version(connection: Connection, before: str, text: str, by: str, now: int) -> None:
-    """Write down a text that was saved, and what stood there before if that isn't known.
+def version_tag(text: str, rows: Sequence[Row[Any]]) -> str:
+    """What an editor has loaded: another after every change, from wherever.
+
+    Args:
+        text: The one in force.
+        rows: The saved texts, the newest first.
+    """
+    newest = rows[0].id if rows else ""
+    return hashlib.sha256(f"{newest}\n{text}".encode("utf-8", "replace")).hexdigest()[:32]
+
+def keep_version(
+    connection: Connection, before: str, text: str, by: str, now: int
+) -> tuple[str, ...]:
+    """Write down a text that is being saved, and what stood there before if that isn't known.
 
     Args:
         connection: In a transaction.
-        before: The text that was in force.
+        before: The text that is in force.
         text: The new one.
-        by: Who saved it.
+        by: Who saves it.
         now: Seconds since 1970.
+
+    Returns:
+        The ids of what was written.
     """
     known = list(read_versions(connection))
     number = max((row.number for row in known), default=0)
-    last = known[0].policies if known else ""
+    last, made = known[0].policies if known else "", []
     for policies, saved_by in ((before, ""), (text, by)):
-        if policies.strip() and policies != last:
+        if policies != last:
             number += 1
             last = policies
+            made.append(uuid.uuid4().hex)
             connection.execute(
                 policies_table.insert().values(
-                    id=uuid.uuid4().hex,
+                    id=made[-1],
                     number=number,
                     policies=policies,
                     saved_by=saved_by,
@@ -6275,10 +6294,17 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
     connection.execute(
         policies_table.delete().where(policies_table.c.number <= number - MOST_VERSIONS)
     )
+    return tuple(made)
+
+def drop_versions(connection: Connection, ids: Collection[str]) -> None:
+    """Take back what was written of a text that could not be saved."""
+    connection.execute(policies_table.delete().where(policies_table.c.id.in_(ids)))
 
 # ==================================== helpers/ledger/ledger.py ====================================
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 
+# How long a request or a page may wait until whom the policies mean is written down.
+REMEMBER_SECONDS = 1.0
 # How long it may take to find out when a limit opens again: who is refused is told something.
 LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
@@ -6410,11 +6436,14 @@ class Ledger:
         return self._transactions.read(work, deadline)
 
     def change(
-        self, work: Callable[[Connection], ReadResult], scopes: Collection[str]
+        self,
+        work: Callable[[Connection], ReadResult],
+        scopes: Collection[str],
+        deadline: float | None = None,
     ) -> ReadResult:
         """Run `work` in a transaction, during which no reply of these scopes is settled."""
-        self.prepare()
-        return self._transactions.run(work, scopes)
+        self.prepare(deadline)
+        return self._transactions.run(work, scopes, deadline=deadline)
 
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
@@ -6423,7 +6452,10 @@ class Ledger:
 
     def write_names(self, names: Collection[RememberedName]) -> None:
         """Remember whom names in the policies mean."""
-        self._transactions.run(lambda connection: remember(connection, names, self._now()))
+        self._transactions.run(
+            lambda connection: remember(connection, names, self._now()),
+            deadline=time.monotonic() + REMEMBER_SECONDS,
+        )
 
     def crowd_error(self) -> LedgerError:
         """The error of a request for which too many wait before it."""
@@ -6443,6 +6475,8 @@ class Ledger:
         found = transactions.find_file(), transactions.refused
         if self._prepared and found == (self._file, self._refused):
             return
+        if deadline is None:
+            deadline = new_deadline()  # with the time that others take before it
         with self._preparing:
             file, refused = transactions.find_file(), transactions.refused
             if self._prepared and self._file != file:
@@ -8355,12 +8389,12 @@ function addLimit(text, head, limit) {
 
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
-  let timer, asked = 0;
+  let timer, asked = 0, version = state.draft?.version ?? kept.version; // what the text began as
   const numbers = el("ol", { "aria-hidden": "true" });
   const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
     autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
-  area.value = state.draft ?? kept.policies;
+  area.value = state.draft?.text ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
   const replayed = el("", { role: "status" });
   const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
@@ -8400,14 +8434,15 @@ async function policiesView() {
     ], checked.summary || [], { plain: true }).filter(Boolean));
   }
 
-  const failed = (error) =>
-    ({ failed: true, errors: [{ where: "The server", given: error.message }] });
+  const failed = (error) => error.status === 409 ? error.data
+    : { failed: true, errors: [{ where: "The server", given: error.message }] };
   const ask = (path, method, more) =>
     call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
 
   function changed() {
     const turn = ++asked;
-    state.draft = area.value === kept.policies ? null : area.value;
+    if (area.value === kept.policies) version = kept.version;
+    state.draft = area.value === kept.policies ? null : { text: area.value, version };
     show(null);
     clearTimeout(timer);
     const check = async () => {
@@ -8426,8 +8461,16 @@ async function policiesView() {
 
   async function keep() {
     save.disabled = true;
-    const answer = await ask("", "PUT");
+    const answer = await ask("", "PUT", { version });
     if (answer.errors?.length) return show(answer);
+    if (answer.detail) { // somebody else has saved meanwhile
+      Object.assign(kept, answer);
+      version = answer.version;
+      changed();
+      byId("saved").textContent =
+        `${answer.detail} Save again to replace that text, or discard your changes to load it.`;
+      return null;
+    }
     state.draft = null;
     await route();
     byId("saved").textContent = "Saved. It is in force from now on.";
@@ -8507,7 +8550,7 @@ async function call(path, method = "GET", body = undefined) {
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
-  throw Object.assign(new Error(said), { status: answer.status });
+  throw Object.assign(new Error(said), { status: answer.status, data });
 }
 
 async function route(event) {
@@ -8599,7 +8642,7 @@ BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `backgr
 TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
-PAGE_UNREACHABLE = "The database can't be reached. Try again later."
+PAGE_UNREACHABLE = "The database can't be reached, or is busy. Try again later."
 TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
@@ -11337,7 +11380,21 @@ class LedgerWorker:
             LedgerError: The database can't be read.
             LedgerDataError: It refuses the question.
         """
-        return self.ledger.read(work, getattr(self.turn, "deadline", None))
+        return self.ledger.read(work, self._deadline)
+
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[None]:
+        """Let what this thread asks of the ledger meanwhile fail where it isn't done by then."""
+        self.turn.deadline = deadline
+        try:
+            yield
+        finally:
+            self.turn.deadline = None
+
+    @property
+    def _deadline(self) -> float | None:
+        deadline: float | None = getattr(self.turn, "deadline", None)
+        return deadline
 
     @property
     def database_kind(self) -> str:
@@ -11346,16 +11403,16 @@ class LedgerWorker:
 
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
-        self.ledger.prepare()
+        self.ledger.prepare(self._deadline)
 
     def change(
         self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
-        return self.ledger.change(work, scopes)
+        return self.ledger.change(work, scopes, self._deadline)
 
     def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        self.ledger.prepare(getattr(self.turn, "deadline", None))
+        self.prepare()
         return self.read(work)
 
     def close(self) -> None:
@@ -11569,14 +11626,11 @@ class Accounting(LedgerWorker):
         deadline, crowded = new_deadline(), self.is_crowded
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            self.turn.deadline = deadline
-            try:
+            with self.until(deadline):
                 reply = build()
                 if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
                     reply.expected_output = self.lengths.expected(model)
-            finally:
-                self.turn.deadline = None
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
@@ -12265,12 +12319,13 @@ class PageError(Exception):
     Args:
         status: The HTTP status.
         detail: What is wrong, in a sentence.
+        more: What else the answer has.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, **more: str) -> None:
         super().__init__(detail)
         self.status = status
-        self.detail = detail
+        self.content = {"detail": detail, **more}
 
 def read_flag(text: str | None) -> bool:
     """A parameter that is true or not.
@@ -12335,7 +12390,7 @@ def error_answer(error: Exception) -> Response:
     status, content = 500, {"detail": PAGE_FAULT}
     match error:
         case PageError():
-            status, content = error.status, {"detail": error.detail}
+            status, content = error.status, error.content
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
@@ -13609,6 +13664,7 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
 # The policies editor: a text checked, explained, replayed and saved.
 
 LONGEST_POLICIES = 1_000_000
+LONGEST_VERSION_TAG = 100
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
 # One at a time, since each keeps a core busy for seconds.
@@ -13897,6 +13953,7 @@ def list_versions(data: PageData) -> Json:
     rows = data.read(read_versions)
     return {
         "policies": text,
+        "version": version_tag(text, rows),
         **explain_policies(data, text),
         "versions": [
             {
@@ -13909,30 +13966,72 @@ def list_versions(data: PageData) -> Json:
         ],
     }
 
-async def store_policies(function_id: str, text: str) -> str:
-    """Save a text as Open WebUI's own form does; returns the one that was there before.
+def read_loaded(body: Json) -> str | None:
+    """The version that whoever saves has loaded; None from a program that doesn't say.
 
     Raises:
+        PageError: It can't be one.
+    """
+    loaded = body.get("version")
+    if loaded is not None and (not isinstance(loaded, str) or len(loaded) > LONGEST_VERSION_TAG):
+        raise PageError(400, "version: as GET /usage-limits/api/policies has it, or none")
+    return loaded
+
+def claim_version(
+    data: PageData, before: str, text: str, by: str, loaded: str | None
+) -> tuple[str, ...]:
+    """Keep a text that is about to be saved, so that no other worker takes one beside it.
+
+    Args:
+        data: The ledger.
+        before: The text that is in force.
+        text: The new one.
+        by: Who saves it.
+        loaded: The version that it was made from; None for whichever.
+
+    Returns:
+        The ids of what was kept, to be taken back where the text can't be saved.
+
+    Raises:
+        PageError: Another text was saved since that was loaded.
+    """
+
+    def claim(connection: Connection) -> tuple[str, ...] | Sequence[Row[Any]]:
+        rows = read_versions(connection)
+        if text != before and loaded not in (None, version_tag(before, rows)):
+            return rows
+        return keep_version(connection, before, text, by, int(data.now.timestamp()))
+
+    made = data.accounting.change(claim, {"policies"})
+    if isinstance(made, tuple):
+        return made
+    who = made[0].saved_by if made and made[0].policies == before else ""
+    sentence = f"{who or 'Somebody'} has saved other policies since yours were loaded. "
+    tag = version_tag(before, made)
+    raise PageError(409, f"{sentence}Yours are not saved.", policies=before, version=tag)
+
+async def store_policies(function_id: str, text: str) -> None:
+    """Save a text as Open WebUI's own form does.
+
+    Raises:
+        HostDatabaseError: The other valves can't be read.
         PageError: Open WebUI doesn't save it.
     """
     functions = import_module("open_webui.models.functions").Functions
-    stored = await functions.get_function_valves_by_id(function_id) or {}
+    stored = await read_valves(function_id)
     values = {name: value for name, value in stored.items() if value is not None}
     valves = AdminValves.model_validate({**values, "policies": text})
-    saved = await functions.update_function_valves_by_id(
-        function_id, valves.model_dump(exclude_unset=True)
-    )
+    with host_database():
+        saved = await functions.update_function_valves_by_id(
+            function_id, valves.model_dump(exclude_unset=True)
+        )
     if saved is None:
-        raise PageError(503, "Open WebUI could not save the policies.")
-    return str(stored.get("policies") or "")
+        raise PageError(503, "Open WebUI could not save the policies. Try again later.")
 
-def note_version(data: PageData, before: str, text: str, by: str) -> Json:
-    """Keep a text that was saved, and say what it means."""
-    accounting, now = data.accounting, int(data.now.timestamp())
-    accounting.change(
-        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
-    )
-    return {"errors": [], "policies": text, **explain_policies(data, text)}
+def saved_answer(data: PageData, text: str) -> Json:
+    """What a text means that was saved just now, and its version."""
+    tag = version_tag(text, data.read(read_versions))
+    return {"errors": [], "policies": text, "version": tag, **explain_policies(data, text)}
 
 # ================================== helpers/openwebui/answers.py ==================================
 # Answers on their way to the client: read for their usage, or replaced by a refusal.
@@ -14639,6 +14738,7 @@ class PageRequest:
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
         everywhere: Whether the filter is on for all models.
+        deadline: Until when it has its turn to change something, by `time.monotonic`.
     """
 
     guard: PassthroughGuard
@@ -14647,6 +14747,7 @@ class PageRequest:
     parameters: MutableMapping[str, str]
     body: Json
     everywhere: bool
+    deadline: float
 
     @property
     def actor(self) -> str:
@@ -14658,12 +14759,13 @@ Handler = Callable[[PageRequest], object]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path of the JSON; what changes something takes a body, or is a DELETE."""
+    """One path of the JSON; whatever isn't a GET takes a body."""
 
     method: str
     path: str
     handler: Handler
     for_all: bool = False
+    changes: bool = False
 
 def answer_me(asked: PageRequest) -> object:
     """The user's own limits and use."""
@@ -14762,9 +14864,9 @@ ROUTES = (
     Route("GET", "/api/policies", answer_policies),
     Route("POST", "/api/policies/check", answer_check),
     Route("POST", "/api/policies/simulate", answer_simulation),
-    Route("POST", "/api/grants", answer_grant),
-    Route("DELETE", "/api/grants/{key}", answer_revoke),
-    Route("POST", "/api/resets", answer_reset),
+    Route("POST", "/api/grants", answer_grant, changes=True),
+    Route("DELETE", "/api/grants/{key}", answer_revoke, changes=True),
+    Route("POST", "/api/resets", answer_reset, changes=True),
 )
 
 class UsagePages:
@@ -14778,6 +14880,8 @@ class UsagePages:
     def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
+        # Changes wait for locks: nobody who only reads waits with them.
+        self._changing = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-changes")
         self._waiting: list[str] = []  # users by id, once for each question
         self._saving = asyncio.Lock()
         self._app = self._make_app(app)
@@ -14861,27 +14965,34 @@ class UsagePages:
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
         asked = await self._read_request(request, user)
-        return await self._in_thread(user, lambda: as_answer(route.handler(asked)))
+        return await self._in_thread(asked, lambda: as_answer(route.handler(asked)), route.changes)
 
     async def _save_policies(self, request: Request, user: Any) -> Response:
         """Save a text through Open WebUI's own functions, and keep the one before."""
         asked = await self._read_request(request, user)
-        text = await self._in_thread(user, lambda: read_policies_text(asked.body))
+        data, function_id, loaded = asked.data, self._guard.function_id, read_loaded(asked.body)
+        text = await self._in_thread(asked, lambda: read_policies_text(asked.body))
         # One after the other, so that the newest version is the text in force.
         async with self._saving:
-            # Where it can't be read nothing is saved.
-            await self._in_thread(user, partial(asked.data.read, read_versions))
-            before = await store_policies(self._guard.function_id, text)
+            before = str((await read_valves(function_id)).get("policies") or "")
+            claim = partial(claim_version, data, before, text, asked.actor, loaded)
+            made = await self._in_thread(asked, claim, changes=True)
+            try:
+                if text != before:
+                    await store_policies(function_id, text)
+            except Exception:
+                drop = partial(drop_versions, ids=made)
+                await self._in_thread(asked, lambda: data.accounting.change(drop, {"policies"}))
+                raise
             log.info("Usage limits: %s has saved the policies on the page", asked.actor)
             await self._guard.switch(now=True)
-            note = partial(note_version, asked.data, before, text, asked.actor)
-            return await self._in_thread(user, lambda: as_answer(note()))
+            return await self._in_thread(asked, lambda: as_answer(saved_answer(data, text)))
 
     async def _read_request(self, request: Request, user: Any) -> PageRequest:
-        changes = request.method != "GET"
-        if changes:
+        deadline, has_body = new_deadline(), request.method != "GET"
+        if has_body:
             check_intent(request)
-        body = await read_body(request) if changes else {}
+        body = await read_body(request) if has_body else {}
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
@@ -14890,15 +15001,24 @@ class UsagePages:
         accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere, deadline)
 
-    async def _in_thread(self, user: Any, work: Callable[[], PageResult]) -> PageResult:
-        waiting, who = self._waiting, str(user.id)
+    async def _in_thread(
+        self, asked: PageRequest, work: Callable[[], PageResult], changes: bool = False
+    ) -> PageResult:
+        def change() -> PageResult:
+            with asked.data.accounting.until(asked.deadline):
+                return work()
+
+        waiting, who = self._waiting, str(asked.user.id)
         if len(waiting) >= MOST_WAITING or waiting.count(who) >= MOST_WAITING_OF_ONE:
             raise PageError(503, "Too many wait for reports. Try again later.")
         waiting.append(who)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            loop = asyncio.get_running_loop()
+            if changes:
+                return await loop.run_in_executor(self._changing, change)
+            return await loop.run_in_executor(self._threads, work)
         finally:
             waiting.remove(who)
 

@@ -34,7 +34,7 @@ BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `backgr
 TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
-PAGE_UNREACHABLE = "The database can't be reached. Try again later."
+PAGE_UNREACHABLE = "The database can't be reached, or is busy. Try again later."
 TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "

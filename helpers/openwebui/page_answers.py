@@ -30,12 +30,13 @@ class PageError(Exception):
     Args:
         status: The HTTP status.
         detail: What is wrong, in a sentence.
+        more: What else the answer has.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, **more: str) -> None:
         super().__init__(detail)
         self.status = status
-        self.detail = detail
+        self.content = {"detail": detail, **more}
 
 
 def read_flag(text: str | None) -> bool:
@@ -105,7 +106,7 @@ def error_answer(error: Exception) -> Response:
     status, content = 500, {"detail": PAGE_FAULT}
     match error:
         case PageError():
-            status, content = error.status, {"detail": error.detail}
+            status, content = error.status, error.content
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}

@@ -25,6 +25,7 @@ from typing import Any, cast
 from helpers.filter import Filter
 from helpers.ledger.counters import counter_id, make_counters
 from helpers.ledger.ledger import Ledger
+from helpers.ledger.transactions import new_deadline
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.messages import Reader
 from helpers.openwebui.page_answers import as_answer
@@ -142,7 +143,7 @@ def measure(users: int, records: int, rounds: int) -> list[dict[str, Any]]:
         return PageData(valves, *opened, datetime.now(UTC))
 
     def asked(**parameters: str) -> PageRequest:
-        return PageRequest(cast(Any, None), data(), None, parameters, {}, True)
+        return PageRequest(cast(Any, None), data(), None, parameters, {}, True, new_deadline())
 
     make_all_counters(data())
     month = f"{now - timedelta(days=30):%Y-%m-%d}"

@@ -510,12 +510,12 @@ function addLimit(text, head, limit) {
 
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
-  let timer, asked = 0;
+  let timer, asked = 0, version = state.draft?.version ?? kept.version; // what the text began as
   const numbers = el("ol", { "aria-hidden": "true" });
   const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
     autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
-  area.value = state.draft ?? kept.policies;
+  area.value = state.draft?.text ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
   const replayed = el("", { role: "status" });
   const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
@@ -555,14 +555,15 @@ async function policiesView() {
     ], checked.summary || [], { plain: true }).filter(Boolean));
   }
 
-  const failed = (error) =>
-    ({ failed: true, errors: [{ where: "The server", given: error.message }] });
+  const failed = (error) => error.status === 409 ? error.data
+    : { failed: true, errors: [{ where: "The server", given: error.message }] };
   const ask = (path, method, more) =>
     call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
 
   function changed() {
     const turn = ++asked;
-    state.draft = area.value === kept.policies ? null : area.value;
+    if (area.value === kept.policies) version = kept.version;
+    state.draft = area.value === kept.policies ? null : { text: area.value, version };
     show(null);
     clearTimeout(timer);
     const check = async () => {
@@ -581,8 +582,16 @@ async function policiesView() {
 
   async function keep() {
     save.disabled = true;
-    const answer = await ask("", "PUT");
+    const answer = await ask("", "PUT", { version });
     if (answer.errors?.length) return show(answer);
+    if (answer.detail) { // somebody else has saved meanwhile
+      Object.assign(kept, answer);
+      version = answer.version;
+      changed();
+      byId("saved").textContent =
+        `${answer.detail} Save again to replace that text, or discard your changes to load it.`;
+      return null;
+    }
     state.draft = null;
     await route();
     byId("saved").textContent = "Saved. It is in force from now on.";
@@ -662,7 +671,7 @@ async function call(path, method = "GET", body = undefined) {
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
-  throw Object.assign(new Error(said), { status: answer.status });
+  throw Object.assign(new Error(said), { status: answer.status, data });
 }
 
 async function route(event) {
