@@ -510,7 +510,7 @@ function addLimit(text, head, limit) {
 
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
-  let timer, asked = 0, version = state.draft?.version ?? kept.version; // what the text began as
+  let timer, asked = 0, loaded = state.draft?.loaded ?? kept.version;
   const numbers = el("ol", { "aria-hidden": "true" });
   const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
     autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
@@ -518,6 +518,7 @@ async function policiesView() {
   area.value = state.draft?.text ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
   const replayed = el("", { role: "status" });
+  const saved = el("p.said", { id: "saved", role: "status" });
   const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
@@ -562,8 +563,9 @@ async function policiesView() {
 
   function changed() {
     const turn = ++asked;
-    if (area.value === kept.policies) version = kept.version;
-    state.draft = area.value === kept.policies ? null : { text: area.value, version };
+    const same = area.value === kept.policies;
+    if (same) [loaded, saved.textContent] = [kept.version, ""];
+    state.draft = same ? null : { text: area.value, loaded };
     show(null);
     clearTimeout(timer);
     const check = async () => {
@@ -582,13 +584,13 @@ async function policiesView() {
 
   async function keep() {
     save.disabled = true;
-    const answer = await ask("", "PUT", { version });
+    const answer = await ask("", "PUT", { version: loaded });
     if (answer.errors?.length) return show(answer);
     if (answer.detail) { // somebody else has saved meanwhile
       Object.assign(kept, answer);
-      version = answer.version;
+      loaded = answer.version;
       changed();
-      byId("saved").textContent =
+      saved.textContent =
         `${answer.detail} Save again to replace that text, or discard your changes to load it.`;
       return null;
     }
@@ -644,7 +646,7 @@ async function policiesView() {
       versions.length > 0 && [el("label", {}, "Earlier versions", version),
         button("Load this version", () => put(versions[version.value].policies))],
       button("Discard changes", () => put(kept.policies))),
-    el("p.said", { id: "saved", role: "status" })),
+    saved),
     section("What it means", means),
     section("Simulate", note("Replays what is on record against the text above."),
       el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
