@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15886  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15569  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15883  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15566  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6303  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4680  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11522  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11519  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2844  metering.usage               What one reply is charged for, added up from its stream …
 #  3151  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -53,40 +53,40 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  6998  openwebui.languages.en       18 languages.
 #  7642  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
 #  7687  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8627  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9109  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9190  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9283  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9393  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9780  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9842  openwebui.replies            One reply from its admission to its end.
-# 10235  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10471  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10841  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10984  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11103  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11188  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11246  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11328  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11989  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12027  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12130  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12312  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12418  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12774  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12979  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13059  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13236  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13334  openwebui.simulation         What is on record, replayed against a policies text.
-# 13665  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14038  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14233  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14300  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14427  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14709  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15031  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15198  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15355  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  8624  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9106  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9187  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9280  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9390  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9777  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9839  openwebui.replies            One reply from its admission to its end.
+# 10232  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10468  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10838  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10981  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11100  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11185  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11243  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11325  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11986  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12024  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12127  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12309  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12415  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12771  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12976  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13056  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13233  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13331  openwebui.simulation         What is on record, replayed against a policies text.
+# 13662  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14035  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14230  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14297  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14424  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14706  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15028  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15195  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15352  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -7939,7 +7939,11 @@ const when = (text) => (text ? date(new Date(text), {
 
 // Elements
 
-function el(name, attributes = {}, ...children) {
+const nodes = (parts) => parts.flat(9).filter((one) => one || one === 0);
+const fill = (element, ...parts) => element.replaceChildren(...nodes(parts));
+
+function el(name, ...children) {
+  const attributes = children[0]?.constructor === Object ? children.shift() : {};
   const [kind, ...classes] = name.split(".");
   const made = document.createElement(kind || "div");
   if (classes.length) made.className = classes.join(" ");
@@ -7947,23 +7951,31 @@ function el(name, attributes = {}, ...children) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
     else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children.flat(9).filter((child) => child || child === 0));
+  made.append(...nodes(children));
   return made;
 }
 
 // A text that leaves the direction of what is around it alone, whatever is in it.
-const own = (...text) => el("bdi", {}, text);
-const note = (...text) => el("p.note", {}, text);
-const code = (text) => el("code", {}, text);
+const own = (...text) => el("bdi", text);
+const note = (...text) => el("p.note", text);
 const link = (href, ...text) => el("a", { href }, text);
 const say = (text) => (byId("live").textContent = text);
 const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
-const section = (title, ...parts) => [el("h2", {}, title), parts];
-const field = (text, input) => el("label.wide", {}, text, input);
+const section = (title, ...parts) => [el("h2", title), parts];
+const tableSection = (title, columns, rows, options) =>
+  section(title, table(title, columns, rows, options));
+const field = (text, input) => el("label.wide", text, input);
+const form = (name, submit, ...parts) => el(name, { onsubmit: (event) => {
+  event.preventDefault();
+  submit();
+} }, parts);
+const fields = (title, submit, ...parts) =>
+  form("form", submit, el("fieldset", el("legend", title), parts));
 const select = (options, attributes = {}) => el("select", attributes,
-  options.map(([value, text, selected]) => el("option", { value, selected }, text)));
-const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
-  el("", {}, el("dt", {}, name), el("dd", {}, value))));
+  options.map(([value, text = value, selected]) => el("option", { value, selected }, text)));
+const list = (items, kind = "ul") => el(kind, items.map((item) => el("li", item)));
+const pairs = (kind, terms) => el(kind, terms.filter(Boolean).map(([name, value]) =>
+  el("", el("dt", name), el("dd", value))));
 
 // A part of a bar: the page's policy for content allows no style in an attribute.
 function part(name, side, value, all) {
@@ -7987,7 +7999,7 @@ const costs = (key, name) => figures(key, name, (row) => money(row[key]));
  */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
-  if (!rows.length) return [beside && el(".row", {}, beside), note(t("nothing"))];
+  if (!rows.length) return [beside && el(".row", beside), note(t("nothing"))];
   const words = new Map(rows.map((row) =>
     [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" }), rest = note();
@@ -7997,23 +8009,23 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
     "data-column": one.name, role: at ? "cell" : "rowheader", scope: !at && "row",
   }, own(one.show(row)));
 
-  function fill() {
+  function show() {
     let found = rows.filter((row) => words.get(row)?.includes(wanted));
     const by = columns.find((one) => one.key === sorted.key);
     if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
-    body.replaceChildren(...found.slice(0, shown).map((row) =>
+    fill(body, found.slice(0, shown).map((row) =>
       el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
     heads.forEach((head, at) => head.setAttribute("aria-sort",
       columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
-    rest.replaceChildren(...(!found.length ? ["Nothing found."] : found.length <= shown ? [] : [
+    fill(rest, found.length ? found.length > shown && [
       `${number(shown)} / ${number(found.length)} `,
-      button(t("show_all"), () => { shown = Infinity; fill(); })]));
+      button(t("show_all"), () => { shown = Infinity; show(); })] : "Nothing found.");
     return found.length;
   }
 
   function sort(one) {
     sorted = { key: one.key, sign: sorted.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
-    fill();
+    show();
   }
 
   const heads = columns.map((one) =>
@@ -8021,11 +8033,11 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
       plain ? one.name : button(one.name, () => sort(one))));
   const input = search && el("input", { type: "search", autocomplete: "off", oninput: () => {
     wanted = input.value.trim().toLowerCase();
-    say(`${number(fill())} found`);
+    say(`${number(show())} found`);
   } });
-  fill();
+  show();
   return [
-    (input || beside) && el(".row", {}, beside, input && field(search, input)),
+    (input || beside) && el(".row", beside, input && field(search, input)),
     el(plain ? "table.plain" : "table", { role: "table", "aria-label": caption },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
     rest,
@@ -8074,10 +8086,10 @@ function limitCard(limit) {
   const parts = [limit.used, limit.reserved].map((value) =>
     part("i", "width", limit.amount > 0 ? value : 1, limit.amount || 1));
   const kind = kindOf(limit), used = amount(limit, limit.used);
-  return el(`li.card${kind}`, {},
-    el("h2", {}, own(textOf(limit)), " ",
-      kind === ".over" && [el("span.tag.bad", {}, t("reached")), " "],
-      !isOwn(limit) && el("span.tag", {}, t("shared"), ": ", own(limit.scope))),
+  return el(`li.card${kind}`,
+    el("h2", own(textOf(limit)), " ",
+      kind === ".over" && [el("span.tag.bad", t("reached")), " "],
+      !isOwn(limit) && el("span.tag", t("shared"), ": ", own(limit.scope))),
     el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
       "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
       "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
@@ -8091,8 +8103,8 @@ function limitCard(limit) {
 }
 
 const limitCards = (limits) => [
-  el("ul.cards", {}, countable(limits).map(limitCard)),
-  el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
+  el("ul.cards", countable(limits).map(limitCard)),
+  list(limits.filter(isMoment).map((limit) => own(textOf(limit)))),
 ];
 
 /** @param {Me["days"]} rows */
@@ -8111,11 +8123,11 @@ function dayChart(rows) {
   days.map((one, at) => el("", { title: `${day(one.day)}: ${number(sum(one))} ${t("tokens")}` },
     part("i.second", "height", one.output_tokens, most),
     part("i.first", "height", one.input_tokens, most),
-    at % every === 0 && at + every <= days.length && el("span", {}, day(one.day)))));
+    at % every === 0 && at + every <= days.length && el("span", day(one.day)))));
   return rows.length ? [
-    el("figure", {}, note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
+    el("figure", note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
       note(el("i.key.first"), t("input"), " ", el("i.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
+    el("details", el("summary", `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
 }
@@ -8130,18 +8142,18 @@ function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
   return [
-    data.exempt && el("p.said", {}, afterLimits ? "Exempt: use is recorded, but never refused."
+    data.exempt && el("p.said", afterLimits ? "Exempt: use is recorded, but never refused."
       : t("exempt")),
     data.limits.length ? limitCards(data.limits)
-      : el("p", {}, afterLimits ? "No limits apply." : t("no_limits")),
+      : el("p", afterLimits ? "No limits apply." : t("no_limits")),
     afterLimits || grantTable(data.grants, data.limits),
     section(t("by_day"), dayChart(data.days)),
-    section(t("by_model"), table(t("by_model"),
-      [column("model", t("model")), ...useColumns(data.month)], data.month)),
-    section(t("replies"), table(t("replies"), [
+    tableSection(t("by_model"),
+      [column("model", t("model")), ...useColumns(data.month)], data.month),
+    tableSection(t("replies"), [
       times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
       ...useColumns(data.replies, "input_tokens", "output_tokens"),
-    ], data.replies)),
+    ], data.replies),
   ];
 }
 
@@ -8159,7 +8171,7 @@ function grantTable(grants, limits, revoke) {
       ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
     return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
   };
-  return rows.length > 0 && section(t("grants"), table(t("grants"), [
+  return rows.length > 0 && tableSection(t("grants"), [
     column("limit", t("limit"), granted),
     figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
     column("reason", t("reason")),
@@ -8168,17 +8180,14 @@ function grantTable(grants, limits, revoke) {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
       const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
-      return el("form.row", { onsubmit: (event) => {
-        event.preventDefault();
-        revoke(row, why.value, control);
-      } }, why, control);
+      return form("form.row", () => revoke(row, why.value, control), why, control);
     })] : []),
-  ], rows, { plain: true }));
+  ], rows, { plain: true });
 }
 
 async function myView() {
   const data = await call(`me?language=${tag}`);
-  return [el(".row.title", {}, el("h1", {}, t("title")), button(t("refresh"), () => route())),
+  return [el(".row.title", el("h1", t("title")), button(t("refresh"), () => route())),
     userParts(data)];
 }
 
@@ -8192,37 +8201,32 @@ function since() {
 }
 
 const report = (by) => call(`report?by=${by}&since=${since()}`);
-const periodPicker = () => {
-  const input = select(Object.entries(PERIODS).map(([value, text]) =>
-    [value, text, value === state.period]), {
-    onchange: () => { state.period = input.value; route(); },
-  });
-  return el("label", {}, "Period", input);
-};
+const periodPicker = () => el("label", "Period", select(
+  Object.entries(PERIODS).map(([value, text]) => [value, text, value === state.period]),
+  { onchange: (event) => { state.period = event.target.value; route(); } },
+));
 const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
   [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
     download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
-const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
-  row.name || row.email || row.user_id);
+const nameOf = (user) => user.name || user.email || user.user_id;
+const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`, nameOf(row));
 
+// What a row tells of its most used limit; something else where it has none.
+const ofMost = (read, none) => (row) => (row.most ? read(row.most) : none);
 const limitColumns = () => [
-  texts("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit"),
-    (row) => (row.most ? textOf(row.most) : "")),
-  figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
-    (row) => (row.most ? share(row.most) : -1)),
-  figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
-    (row) => row.most?.remaining ?? Infinity),
+  texts("limit", "Limit", ofMost(textOf, "no limit"), ofMost(textOf)),
+  figures("percent", "Used", ofMost(percent, "–"), ofMost(share, -1)),
+  figures("left", "Left", ofMost(left, "–"), ofMost((limit) => limit.remaining, Infinity)),
   times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
 ];
-const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
-  order: { key: "percent", sign: -1 } };
+const nearFirst = { kind: ofMost(kindOf, ""), order: { key: "percent", sign: -1 } };
 
 function userTable(users, more = [], options = {}) {
   // A pool is nobody's own: it has rows of its own.
   const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits.filter(isOwn)) }));
   return table("Users, the most used limit of each", [
     column("user", "User", (row) => [userLink(row), row.exempt && [" ",
-      el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
+      el("span.tag", "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
     column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
     column("policy", "Policy"), ...limitColumns(), ...more,
   ], rows, { ...nearFirst, ...options });
@@ -8232,21 +8236,18 @@ async function overview() {
   const [all, days, near, pools, refused] = await Promise.all([call("overview"), report("day"),
     call("users?near=true"), call("pools"), call(`shadow?since=${since()}`).catch(() => [])]);
   const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
-  const over = near.filter((row) =>
-    row.limits.some((limit) => isOwn(limit) && kindOf(limit) === ".over"));
+  const over = near.filter((row) => kindOf(mostUsed(row.limits.filter(isOwn))) === ".over");
   const full = poolRows(pools).filter((row) => kindOf(row.most));
-  const notices = all.notices || [], checks = all.checks || [];
   return [
-    el("h1", {}, "Overview"),
-    el(".row", {}, periodPicker()),
+    el(".row", periodPicker()),
     pairs("dl.totals", [["Requests", number(sum("requests"))],
       ["Input tokens", number(sum("input_tokens"))],
       ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
       ["Users over a limit", number(over.length)],
       ["Users near a limit", number(near.length - over.length)]]),
-    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
-    notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
-      el("li", {}, text))), link("#policies", "Correct the policies")),
+    all.shadow_mode && el("p.said", "Shadow mode is on: nobody is refused."),
+    all.notices.length > 0 && el(".said.bad", list(all.notices),
+      link("#policies", "Correct the policies")),
     section("Users near or over a limit", near.length
       ? [note("Open a user to grant more, or to reset a limit."), userTable(near)]
       : note("Nobody.")),
@@ -8257,13 +8258,13 @@ async function overview() {
         times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
         column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
       ], refused, { search: "Search refusals" })),
-    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
-      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
-    el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
-      check.text))), table("Ways to a model", [column("name", "Way to a model"),
-      column("state", "State"), column("detail", "What happens")], all.doors || [],
-    { plain: true })),
+    section("Installation",
+      note(`Usage Limits ${all.version}, Open WebUI ${all.open_webui}, ledger: ${all.ledger}, `,
+        `days as in ${all.timezone}`),
+      list(all.checks.map(({ ok, text }) =>
+        [ok ? el("span.good", "OK: ") : el("span.bad", "Note: "), text])),
+      table("Ways to a model", [column("name", "Way to a model"), column("state", "State"),
+        column("detail", "What happens")], all.doors, { plain: true })),
     section("Files", files("day", "each day"),
       files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
@@ -8276,19 +8277,22 @@ async function usersView() {
     cost_usd: sums.get(row.user_id)?.cost_usd }));
   const more = [figures("tokens", "Tokens", (row) => number(row.tokens))];
   if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
-  return [el("h1", {}, "Users"), userTable(rows, more,
-    { search: "Search users, groups, policies", beside: periodPicker() }),
-  files("user", "all users")];
+  return [
+    userTable(rows, more, { search: "Search users, groups, policies", beside: periodPicker() }),
+    files("user", "all users"),
+  ];
 }
 
 const useView = (title, by, key, name) => async () => {
   const rows = await report(by), label = (row) => row[name] || row[key] || `no ${by}`;
-  return [el("h1", {}, title), table(title,
-    [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows,
-    { search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
-      order: { key: "input_tokens", sign: -1 } }),
-  files(by, `all ${title.toLowerCase()}`),
-  by === "group" && note("Who is in several groups counts in each of them.")];
+  return [
+    table(title, [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows, {
+      search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+      order: { key: "input_tokens", sign: -1 },
+    }),
+    files(by, `all ${title.toLowerCase()}`),
+    by === "group" && note("Who is in several groups counts in each of them."),
+  ];
 };
 
 const poolRows = (pools) => pools.flatMap((pool) =>
@@ -8298,10 +8302,8 @@ const poolTable = (rows, options = {}) => table("Pools and their limits", [
   column("group", "Group", (row) => row.group || "everyone"), ...limitColumns(),
 ], rows, { ...nearFirst, ...options });
 
-async function poolsView() {
-  return [el("h1", {}, "Pools"),
-    poolTable(poolRows(await call("pools")), { search: "Search pools" })];
-}
+const poolsView = async () =>
+  [poolTable(poolRows(await call("pools")), { search: "Search pools" })];
 
 // Grant, reset, revoke
 
@@ -8323,26 +8325,22 @@ function actions(who, limits, grants) {
   const limit = select(those.map((one) => [one.limit, textOf(one)]));
   const much = el("input", { required: true, placeholder: "10k" });
   const [whyMore, whyReset] = [reasonInput(), reasonInput()];
-  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const give = el("button.main", "Grant"), zero = el("button", "Reset");
   const checks = those.map((one) => el("input", { type: "checkbox", value: one.limit }));
-  const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
-    event.preventDefault();
-    onsubmit();
-  } }, el("fieldset", {}, el("legend", {}, title), parts));
   return [
     said,
-    those.length > 0 && section("Grant or reset", el(".cards", {},
-      form("Grant more until the limit resets", () => change(give, "POST", "grants", {
+    those.length > 0 && section("Grant or reset", el(".cards",
+      fields("Grant more until the limit resets", () => change(give, "POST", "grants", {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
       }, "Granted"), field("Limit", limit),
-      el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      form("Reset use to zero", () => {
+      el(".row", field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
+      fields("Reset use to zero", () => {
         const chosen = checks.filter((one) => one.checked).map((one) => one.value);
         if (!chosen.length) checks[0].focus();
         else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
           "Reset");
-      }, checks.map((check, at) => el("label.check", {}, check, textOf(those[at]))),
-      el(".row", {}, field("Reason", whyReset), zero)))),
+      }, checks.map((check, at) => el("label.check", check, textOf(those[at]))),
+      el(".row", field("Reason", whyReset), zero)))),
     grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
       `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
@@ -8351,8 +8349,8 @@ function actions(who, limits, grants) {
 async function userView(id) {
   const data = await call(`users/${encodeURIComponent(id)}?language=en`);
   return [
-    el("p", {}, link("#users", "All users")),
-    el("h1", {}, data.name || data.email || data.user_id),
+    el("p", link("#users", "All users")),
+    el("h1", nameOf(data)),
     note([data.email, data.groups.length && `Groups: ${data.groups.join(", ")}`,
       `Policy: ${data.policy}`].filter(Boolean).join(" · ")),
     userParts(data,
@@ -8365,8 +8363,8 @@ async function poolView(name) {
   if (!found.length) throw Object.assign(new Error(`There is no pool "${name}".`), { status: 404 });
   const limits = found.flatMap((one) => one.limits);
   return [
-    el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
-    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+    el("p", link("#pools", "All pools")), el("h1", name), limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants)),
   ];
 }
 
@@ -8398,41 +8396,40 @@ async function policiesView() {
   const result = el("", { id: "errors", role: "status" }), means = el("");
   const replayed = el("", { role: "status" });
   const saved = el("p.said", { id: "saved", role: "status" });
-  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
+  const versions = kept.versions.filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
   const scrollToLine = (line) => (area.scrollTop = Math.max(0, (line - 5) * 21));
 
   function goTo(line) {
-    const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
+    const lines = area.value.split("\n"), end = lines.slice(0, line).join("\n").length;
     area.focus();
-    area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
+    area.setSelectionRange(end - lines[line - 1].length, end);
     scrollToLine(line);
   }
 
   function show(checked) {
-    const lines = area.value.split("\n");
-    const errors = checked?.errors || [];
-    numbers.replaceChildren(...lines.map((_, at) =>
-      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
+    const errors = checked?.errors ?? [];
+    fill(numbers, area.value.split("\n").map((_, at) =>
+      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", at + 1)));
     numbers.scrollTop = area.scrollTop;
     save.disabled = !checked || errors.length > 0 || area.value === kept.policies;
     if (!checked) return; // until the server has looked at it
     area.setAttribute("aria-invalid", String(errors.length > 0));
-    result.replaceChildren(errors.length ? el("ul.errors", {}, errors.map((one) => el("li.bad", {},
+    fill(result, errors.length ? el("ul.errors", errors.map((one) => el("li.bad",
       one.line && [button(`Line ${one.line}`, () => goTo(one.line)), " "],
-      `${one.where || ""}: ${one.given || ""}${one.allowed ? `; allowed: ${one.allowed}` : ""}`)))
-      : el("p.good", {}, `No errors. ${area.value === kept.policies
-        ? "This is what is in force." : "Save puts it in force."}`));
+      `${one.where}: ${one.given}`, one.allowed && `; allowed: ${one.allowed}`)))
+      : el("p.good", "No errors. ", area.value === kept.policies
+        ? "This is what is in force." : "Save puts it in force."));
     if (errors.length) return;
-    const nobody = checked.unmatched || [];
-    means.replaceChildren(...(nobody.length
-      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []),
-    ...table("What each table means", [
-      column("table", "Table", (row) => code(row.table)),
-      column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
-      figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
-    ], checked.summary || [], { plain: true }).filter(Boolean));
+    fill(means,
+      checked.unmatched.length > 0 &&
+        el("p.said.bad", `Nobody is meant by: ${checked.unmatched.join(", ")}`),
+      table("What each table means", [
+        column("table", "Table", (row) => el("code", row.table)),
+        column("limits", "Limits", (row) => row.limits.join("; ")),
+        figures("users", "Users", (row) => number(row.users)),
+      ], checked.summary, { plain: true }));
   }
 
   const failed = (error) => error.status === 409 ? error.data
@@ -8464,45 +8461,43 @@ async function policiesView() {
   async function keep() {
     save.disabled = true;
     const answer = await ask("", "PUT", { version: loaded });
-    if (answer.errors?.length) return show(answer);
-    if (answer.detail) { // somebody else has saved meanwhile
+    if (answer.errors?.length) show(answer);
+    else if (answer.detail) { // somebody else has saved meanwhile
       Object.assign(kept, answer);
-      loaded = answer.version;
+      loaded = kept.version;
       changed();
-      saved.textContent =
-        `${answer.detail} Save again to replace that text, or discard your changes to load it.`;
-      return null;
+      fill(saved, answer.detail,
+        " Save again to replace that text, or discard your changes to load it.");
+    } else {
+      state.draft = null;
+      await route();
+      fill(byId("saved"), "Saved. It is in force from now on.");
+      byId("policies").focus();
     }
-    state.draft = null;
-    await route();
-    byId("saved").textContent = "Saved. It is in force from now on.";
-    return byId("policies").focus();
   }
 
-  async function simulate(event) {
-    event.preventDefault();
-    replayed.replaceChildren(note("Replaying …"));
+  async function simulate() {
+    fill(replayed, note("Replaying …"));
     const found = await ask("/simulate", "POST", { days: Number(days.value) });
-    if (found.errors?.length) show(found);
-    replayed.replaceChildren(...(found.errors?.length ? [] : [
-      el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+    if (found.errors.length) show(found);
+    fill(replayed, !found.errors.length && [
+      el("p", `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
         number(found.refused)} would have been refused.`, found.cost_saved_usd > 0 &&
         ` That would have saved ${money(found.cost_saved_usd)}.`),
-      ...table("Who would have been refused", [
+      table("Who would have been refused", [
         column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
         times("first_at", "First", (row) => when(row.first_at)),
         times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
-      ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
+      ], found.users, { order: { key: "refused", sign: -1 } })]);
   }
 
-  const kind = select(["group", "user", "role", "pool"].map((one) => [one, one]));
+  const kind = select([["group"], ["user"], ["role"], ["pool"]]);
   const name = el("input", { required: true, list: "names", placeholder: "Students" });
   const limit = el("input", { required: true, placeholder: "50k tokens/day" });
   const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
   const version = select(versions.map((one, at) =>
     [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
-  const add = (event) => {
-    event.preventDefault();
+  const add = () => {
     const who = name.value.trim();
     const head = `[${kind.value}.${/^[\w-]+$/.test(who) ? who : JSON.stringify(who)}]`;
     put(addLimit(area.value, head, limit.value.trim()));
@@ -8511,25 +8506,23 @@ async function policiesView() {
   };
   changed();
   return [
-    el("h1", {}, "Policies"),
-    el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
-      el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+    fields("Add a limit", add,
+      list(["Say who: a group, a user’s e-mail, a role, or a pool.",
         "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
-        "Add it to the text, see below what it means, and save."].map((step) =>
-        el("li", {}, step))),
-      el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
-        el("button", {}, "Add to the text")))),
+        "Add it to the text, see below what it means, and save."], "ol.note"),
+      el(".row", el("label", "For", kind), field("Name", name), field("Limit", limit),
+        el("button", "Add to the text"))),
     el("datalist", { id: "names" }, groups.filter((row) => row.group_name).map((row) =>
       el("option", { value: row.group_name }))),
-    section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
-      versions.length > 0 && [el("label", {}, "Earlier versions", version),
+    section("Text", el(".editor", numbers, area), result, el(".row", save,
+      versions.length > 0 && [el("label", "Earlier versions", version),
         button("Load this version", () => put(versions[version.value].policies))],
       button("Discard changes", () => put(kept.policies))),
     saved),
     section("What it means", means),
     section("Simulate", note("Replays what is on record against the text above."),
-      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
-        el("button", {}, "Simulate")), replayed),
+      form("form.row", simulate, el("label", "Days", days), el("button", "Simulate")),
+      replayed),
   ];
 }
 
@@ -8544,11 +8537,13 @@ const VIEWS = {
 const DETAILS = { user: ["users", userView], pool: ["pools", poolView] };
 
 async function call(path, method = "GET", body = undefined) {
-  const headers = { Accept: "application/json" }, token = stored("token");
-  if (token) headers.Authorization = `Bearer ${token}`;
-  if (body) headers["Content-Type"] = "application/json";
-  const answer = await fetch(BASE + path,
-    { method, headers, cache: "no-store", ...(body ? { body: JSON.stringify(body) } : {}) });
+  const token = stored("token");
+  const answer = await fetch(BASE + path, {
+    method, cache: "no-store",
+    headers: { Accept: "application/json", "Content-Type": "application/json",
+      ...(token && { Authorization: `Bearer ${token}` }) },
+    ...(body ? { body: JSON.stringify(body) } : {}),
+  });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
@@ -8567,18 +8562,20 @@ async function route(event) {
     const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
     if (detail || view !== "me") tag = "en";
     nav.hidden = !admin;
-    nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
+    fill(nav, Object.entries(VIEWS).map(([key, [title]]) => el("a", {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
-    parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
+    const [title, show] = VIEWS[view];
+    parts = detail ? await detail[1](decodeURIComponent(id))
+      : [view !== "me" && el("h1", title), await show()];
   } catch (/** @type {any} */ error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
+    parts = [el("h1", t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
       el("p.said.bad", { role: "alert" }, state.me && error.status === 404 ? error.message
         : `${t("failed")} (${error.message})`), button(t("refresh"), () => route())]];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
   main.lang = tag;
   main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  main.replaceChildren(...parts.flat(9).filter(Boolean));
+  fill(main, parts);
   main.removeAttribute("aria-busy");
   document.title = main.querySelector("h1").textContent;
   if (event) {
