@@ -15918,6 +15918,12 @@ class Filter:
             return body
         metadata = {} if __metadata__ is None else __metadata__
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
+        try:
+            valves = await self._stored_valves(valves)
+        except Exception as error:
+            log.exception("Usage limits: user %s was refused without valves", user["id"])
+            raise asked.unavailable() from error
+        asked = replace(asked, valves=valves)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
         try:
             keep_status(__request__)
@@ -15981,6 +15987,7 @@ class Filter:
             return body
         asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
+            valves = await self._stored_valves(valves)
             later, before = reply.meter.produced, reply.prompt_tokens
             prompt_tokens = await estimate_in_thread(body) + getattr(reply, "system_tokens", 0)
             if not is_older(reply):
@@ -16052,6 +16059,19 @@ class Filter:
         """Admit a pass-through call as the inlet does."""
         self.valves = valves
         return await self.inlet(body, user, metadata, model, __request__=request)
+
+    async def _stored_valves(self, valves: AdminValves) -> AdminValves:
+        """The valves of a hook, or the stored ones where Open WebUI has handed over none.
+
+        It does so too where it couldn't read them, as in a crowd for its database's connections.
+
+        Raises:
+            HostDatabaseError: They still can't be read.
+        """
+        function_id = function_id_of(type(self).__module__)
+        if valves.model_fields_set or function_id is None or SERVER_MODULE not in sys.modules:
+            return valves
+        return AdminValves(**await read_valves(function_id))
 
     def ledger_of(self, valves: AdminValves) -> OpenLedger:
         """The ledger that these valves name."""

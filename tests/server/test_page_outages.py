@@ -1,4 +1,4 @@
-"""The usage pages on a PostgreSQL that is stopped under them, and saves by several workers."""
+"""The usage pages on a PostgreSQL that is stopped under them, saves at once, valves unread."""
 
 from __future__ import annotations
 
@@ -161,3 +161,49 @@ def test_of_saves_at_once_by_two_workers_only_one_is_kept(start_server: StartSer
     finally:
         for client in clients:
             client.close()
+
+
+# What Open WebUI's own functions answer where their database fails, while such a file is there.
+UNREADABLE = """
+import os
+from pathlib import Path
+from open_webui.models.functions import Functions
+
+
+def failing(name, answer):
+    real = getattr(Functions, name)
+
+    async def read(*args, **kwargs):
+        if Path(os.environ["DATA_DIR"], name).exists():
+            return answer
+        return await real(*args, **kwargs)
+
+    setattr(Functions, name, read)
+
+
+failing("get_function_valves_by_ids", {})
+failing("get_function_valves_by_id", None)
+
+
+class Filter:
+    async def inlet(self, body):
+        return body
+"""
+
+
+def test_no_request_passes_by_valves_that_could_not_be_read(start_server: StartServer) -> None:
+    """Open WebUI hands over default valves then: those that are stored count, or it is refused."""
+    own = start_server()
+    own.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]\n')
+    own.admin.install_function("unreadable", UNREADABLE)
+    own.admin.switch_function("unreadable", active=True, everywhere=True)
+    user, other = (own.admin.add_user(name, f"{name}@example.org") for name in ("one", "two"))
+    assert [user.chat("Hello").status for _ in range(2)] == [200, 429]
+    (own.server.data_dir / "get_function_valves_by_ids").touch()
+    assert [user.chat("Again").status, other.chat("First").status] == [429, 200]
+    assert other.chat("Second").status == 429
+    (own.server.data_dir / "get_function_valves_by_id").touch()
+    assert [user.chat("Again").status, other.chat("Again").status] == [503, 503]
+    for name in ("get_function_valves_by_ids", "get_function_valves_by_id"):
+        (own.server.data_dir / name).unlink()
+    assert user.chat("Again").status == 429
