@@ -108,9 +108,9 @@ function part(name, side, value, all) {
 // A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
-const columnOf = (kind) => (...parts) => ({ ...column(...parts), kind });
-const figures = columnOf(".n"), times = columnOf(".t"), texts = columnOf(".w");
-const costs = (key, name) => figures(key, name, (row) => money(row[key]));
+const columnOf = (kind, write) => (key, name, show = (row) => write(row[key]), ...more) =>
+  ({ ...column(key, name, show, ...more), kind });
+const figures = columnOf(".n", number), costs = columnOf(".n", money), times = columnOf(".t", when);
 
 /**
  * @param {string} caption
@@ -166,10 +166,10 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
 }
 
 // The columns of use: a cost only where anything has a price.
-const useColumns = (rows, ...keys) => [
+const useColumns = (rows) => [
   ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
-    .filter(([key]) => !keys.length || keys.includes(key))
-    .map(([key, word]) => figures(key, t(word), (row) => number(row[key]))),
+    .filter(([key]) => rows.some((row) => key in row))
+    .map(([key, word]) => figures(key, t(word))),
   ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
 ];
 
@@ -268,7 +268,7 @@ function userParts(data, afterLimits) {
       [column("model", t("model")), ...useColumns(data.month)], data.month),
     tableSection(t("replies"), [
       times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
-      ...useColumns(data.replies, "input_tokens", "output_tokens"),
+      ...useColumns(data.replies),
     ], data.replies),
   ];
 }
@@ -291,7 +291,7 @@ function grantTable(grants, limits, revoke) {
     column("limit", t("limit"), granted),
     figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
     column("reason", t("reason")),
-    times("expires_at", t("until"), (row) => when(row.expires_at)),
+    times("expires_at", t("until")),
     ...(revoke ? [column("id", "Revoke", (row) => {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
@@ -330,7 +330,7 @@ const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`, nameO
 // What a row tells of its most used limit; something else where it has none.
 const ofMost = (read, none) => (row) => (row.most ? read(row.most) : none);
 const limitColumns = () => [
-  texts("limit", "Limit", ofMost(textOf, "no limit"), ofMost(textOf)),
+  columnOf(".w")("limit", "Limit", ofMost(textOf, "no limit"), ofMost(textOf)),
   figures("percent", "Used", ofMost(percent, "–"), ofMost(share, -1)),
   figures("left", "Left", ofMost(left, "–"), ofMost((limit) => limit.remaining, Infinity)),
   times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
@@ -369,11 +369,10 @@ async function overview() {
       : note("Nobody.")),
     full.length > 0 && section("Pools near or over a limit", poolTable(full)),
     section("By day", dayChart(days)),
-    refused.length > 0 && section("Shadow mode would have refused",
-      table("Would-have-been refusals", [
-        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
-        column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
-      ], refused, { search: "Search refusals" })),
+    refused.length > 0 && tableSection("Shadow mode would have refused", [
+      times("at", "Time"), column("email", "User", userLink), column("model", "Model"),
+      column("limit", "Limit"), column("policy", "Policy"),
+    ], refused, { search: "Search refusals" }),
     section("Installation",
       note(`Usage Limits ${all.version}, Open WebUI ${all.open_webui}, ledger: ${all.ledger}, `,
         `days as in ${all.timezone}`),
@@ -391,7 +390,7 @@ async function usersView() {
   const sums = new Map(used.map((row) => [row.user_id, row]));
   const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
     cost_usd: sums.get(row.user_id)?.cost_usd }));
-  const more = [figures("tokens", "Tokens", (row) => number(row.tokens))];
+  const more = [figures("tokens", "Tokens")];
   if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
   return [
     userTable(rows, more, { search: "Search users, groups, policies", beside: periodPicker() }),
@@ -544,7 +543,7 @@ async function policiesView() {
       table("What each table means", [
         column("table", "Table", (row) => el("code", row.table)),
         column("limits", "Limits", (row) => row.limits.join("; ")),
-        figures("users", "Users", (row) => number(row.users)),
+        figures("users", "Users"),
       ], checked.summary, { plain: true }));
   }
 
@@ -602,8 +601,7 @@ async function policiesView() {
         ` That would have saved ${money(found.cost_saved_usd)}.`),
       table("Who would have been refused", [
         column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
-        times("first_at", "First", (row) => when(row.first_at)),
-        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
+        times("first_at", "First"), times("last_at", "Last"), costs("cost_saved_usd", "Saved"),
       ], found.users, { order: { key: "refused", sign: -1 } })]);
   }
 
