@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15727  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15410  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15831  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15513  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1529  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1788  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6273  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4671  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11432  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11503  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2838  metering.usage               What one reply is charged for, added up from its stream …
 #  3145  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -54,39 +54,39 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7602  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
 #  7647  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
 #  8576  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9058  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9139  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9232  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9342  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9729  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9791  openwebui.replies            One reply from its admission to its end.
-# 10184  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10420  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10765  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10908  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11027  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11112  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11170  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11252  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11902  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11940  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12043  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12225  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12329  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12685  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12890  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12970  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13147  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13245  openwebui.simulation         What is on record, replayed against a policies text.
-# 13576  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13905  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14100  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14167  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14294  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14578  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14873  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15040  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15196  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  9059  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9140  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9233  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9343  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9730  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9792  openwebui.replies            One reply from its admission to its end.
+# 10185  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10421  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10808  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10951  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11070  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11183  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11241  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11323  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11973  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12011  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12114  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12296  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12400  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12756  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12961  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13041  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13218  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13316  openwebui.simulation         What is on record, replayed against a policies text.
+# 13647  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13976  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14171  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14238  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14365  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14649  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14944  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15111  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15267  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -8591,6 +8591,7 @@ TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be count
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
 TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
+ARENA_SENTENCE = "An arena model inside of another can't be counted. Choose a model."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
 PAGE_UNREACHABLE = "The ledger can't be reached. Try again later."
@@ -10432,8 +10433,8 @@ class HostError(HTTPException, UsageLimitsError):
     as status 400. As it raises itself while it is being formatted, this one comes through whole.
     """
 
-    def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
-        headers = {"Retry-After": str(retry_after)}
+    def __init__(self, status_code: int, detail: str, retry_after: int | None = None) -> None:
+        headers = None if retry_after is None else {"Retry-After": str(retry_after)}
         HTTPException.__init__(self, status_code, detail=detail, headers=headers)
         # Where this is flattened all the same, the layer around the app knows what was meant.
         note_in_state(REFUSAL_STATE, (status_code, detail, retry_after))
@@ -10565,28 +10566,51 @@ def host_models() -> Mapping[str, Any]:
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     return getattr(getattr(app, "state", None), "MODELS", None) or {}
 
-# Of listed models only. To ask for it takes as long as all that the filter does for a request.
-SYSTEM_PROMPT_SECONDS = 60.0
-known_system_prompts: dict[str, tuple[float, str]] = {}
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What stands in Open WebUI's database of a model.
 
-async def read_system_prompt(
-    model_id: object, metadata: Mapping[str, Any], user: Mapping[str, Any]
+    Args:
+        base: The model that is called in its place; "" if it is no custom model.
+        params: What its calls ask for beside what their clients do.
+    """
+
+    base: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+# To ask for them takes as long as all that the filter does for a request.
+SETTINGS_SECONDS = 60.0
+known_settings: dict[str, tuple[float, ModelSettings]] = {}
+
+async def read_settings(model: object) -> ModelSettings | None:
+    """A model's settings; None where it has none.
+
+    Open WebUI acts upon those of this moment, whatever its list says. Users can change those of
+    their own custom models between two requests; others are an administrator's, and as they were
+    a minute ago at the most.
+    """
+    if not (isinstance(model, Mapping) and model.get("info") and model.get("id")):
+        return None
+    name, now = str(model["id"]), time.monotonic()
+    read_at, settings = known_settings.get(name, (-math.inf, ModelSettings()))
+    if settings.base or base_model_id(model) or now - read_at > SETTINGS_SECONDS:
+        found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
+        if found is None:
+            return None
+        params = found.params.model_dump() if found.params else {}
+        settings = ModelSettings(found.base_model_id or "", params)
+        known_settings[name] = now, settings
+    return settings
+
+async def fill_system_prompt(
+    settings: ModelSettings | None, metadata: Mapping[str, Any], user: Mapping[str, Any]
 ) -> str:
     """A model's own system prompt; "" where it has none.
 
     Open WebUI puts it before the messages behind every filter, with variables that a client fills.
     """
-    listed = host_models().get(model_id) if isinstance(model_id, str) else None
-    if not (isinstance(listed, Mapping) and listed.get("info")):  # it has no settings
-        return ""
-    name, now = str(model_id), time.monotonic()
-    read_at, system = known_system_prompts.get(name, (-math.inf, ""))
-    if now - read_at > SYSTEM_PROMPT_SECONDS:
-        found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
-        system = found.params.model_dump().get("system") if found and found.params else ""
-        system = system if isinstance(system, str) else ""
-        known_system_prompts[name] = now, system
-    if not system:
+    system = settings.params.get("system") if settings is not None else None
+    if not isinstance(system, str) or not system:
         return ""
     body: dict[str, Any] = {"messages": []}
     fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
@@ -10609,6 +10633,28 @@ def base_model_id(model: object) -> str | None:
     base = info.get("base_model_id") if isinstance(info, Mapping) else None
     return str(base) if base else None
 
+def answering_model(body: Mapping[str, Any], model: object) -> object:
+    """The model that a request is for, as Open WebUI describes it.
+
+    Args:
+        body: The request.
+        model: The one that it was for at first.
+    """
+    named = body.get("model")
+    if not isinstance(named, str) or not isinstance(model, Mapping) or model.get("id") == named:
+        return model
+    return host_models().get(named)  # another filter has sent it there
+
+def with_base(model: object, settings: ModelSettings | None) -> object:
+    """A model's description with the base that it has at this moment."""
+    if settings is None or not isinstance(model, Mapping):
+        return model
+    return {**model, "info": {**(model.get("info") or {}), "base_model_id": settings.base}}
+
+def is_arena(model: object) -> bool:
+    """Whether a model is one of those for which Open WebUI chooses another."""
+    return isinstance(model, Mapping) and model.get("owned_by") == "arena"
+
 def list_model_names(
     body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
 ) -> ModelNames:
@@ -10618,10 +10664,7 @@ def list_model_names(
     falls back to (``ENABLE_CUSTOM_MODEL_FALLBACK``), into the body by the time a filter runs.
     """
     answering = clean_text(body.get("model"), LONGEST_NAME) or "unknown"
-    if isinstance(model, Mapping) and "id" in model and model["id"] != body.get("model"):
-        # Another filter has sent the request to another model.
-        model = host_models().get(answering)
-    base = clean_text(base_model_id(model), LONGEST_NAME)
+    base = clean_text(base_model_id(answering_model(body, model)), LONGEST_NAME)
     names = [answering, base]
     listed = metadata.get("model")
     listed_id = clean_text(listed.get("id"), LONGEST_NAME) if isinstance(listed, Mapping) else ""
@@ -11066,14 +11109,9 @@ def watched_call(
         reply = find_reply(metadata) if isinstance(metadata, dict) else None
         if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
             return await original(request, form_data, *args, **kwargs)
-        model = unasked_name(reply, form_data)
-        again = unasked.call_without(model, form_data)
         reply.call_begins()
         try:
-            answer = await original(request, form_data, *args, **kwargs)
-            if again is not None and refuses_to_be_asked(answer, again):
-                answer = await original(request, again, *args, **kwargs)
-                unasked.note(model, again, answer)
+            answer = await call_for(reply, original, unasked, request, form_data, *args, **kwargs)
         except Exception:  # a refusal, a connection that broke; not that the user stopped it
             reply.call_failed()
             raise
@@ -11088,6 +11126,39 @@ def watched_call(
 
     setattr(call, ORIGINAL, original)
     return call
+
+async def call_for(
+    reply: Reply,
+    original: Callable[..., Any],
+    unasked: UnaskedModels,
+    request: Any,
+    form_data: dict[str, Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Call the model that was admitted, as its provider lets itself be asked."""
+    model = unasked_name(reply, form_data)
+    again = unasked.call_without(model, form_data)
+    request = pinned_request(request, reply, form_data)
+    answer = await original(request, form_data, *args, **kwargs)
+    if again is not None and refuses_to_be_asked(answer, again):
+        answer = await original(request, again, *args, **kwargs)
+        unasked.note(model, again, answer)
+    return answer
+
+def pinned_request(request: Any, reply: Reply, form_data: Mapping[str, Any]) -> Any:
+    """The request, with the base that was admitted, which Open WebUI then takes.
+
+    Else it would look up the custom model's at this moment, and its user may have changed it since.
+    Several models of one chat share a request: each gets its own.
+    """
+    names = reply.reservation.model_names
+    base = getattr(names, "called", "")
+    if not base or form_data.get("model") != names[0]:
+        return request
+    pinned = copy(request)
+    pinned.base_model_id = base
+    return pinned
 
 def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:
     """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
@@ -14335,7 +14406,7 @@ class PassthroughGuard:
         self.admit_request = admit
         self.ledger_of = ledger_of
         self.notes = FormNotes(ledger_of)
-        self._unasked = unasked
+        self.unasked = unasked
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
@@ -14520,10 +14591,10 @@ class PassthroughGuard:
                     cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
-                    again = self._unasked.call_without(model, read.value)
+                    again = self.unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        await call.serve(app, scope, receive, again, self._unasked)
+        await call.serve(app, scope, receive, again, self.unasked)
 
     async def admit(
         self,
@@ -15220,8 +15291,11 @@ WRAPPED = "usage_limits_task_inner"
 COUNTED_TASKS = frozenset({"function_calling"})
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
+LENGTH_NAMES = (*OUTPUT_KEYS, "n", "best_of")
 # Open WebUI calls one of these names from another.
 inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
+# The arena model for which Open WebUI has chosen the one that it calls.
+asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default="")
 
 GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
@@ -15254,7 +15328,16 @@ def watched_task(
         guard = await find_guard()
         user = kwargs.get("user", args[0] if args else None)
         model_id = str(form_data.get("model") or "")
-        if guard is None or user is None or not await guard.covers(model_id, request.app):
+        if guard is None or user is None:
+            return await inner(request, form_data, *args, **kwargs)
+        if caller.calls != "reply" and is_arena(host_models().get(model_id)):
+            # It comes here again, with the model that Open WebUI has chosen.
+            token = asked_arena.set(asked_arena.get() or model_id)
+            try:
+                return await inner(request, form_data, *args, **kwargs)
+            finally:
+                asked_arena.reset(token)
+        if not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
         if task and is_only_command(metadata):
             return refused_task(HostError(429, "A command needs no title.", 60))
@@ -15264,9 +15347,14 @@ def watched_task(
             if caller.calls == "reply":
                 raise
             return refused_task(error)
-        token = inside_task.set(True)
+        inside = inside_task.set(True)
         try:
-            answer = await inner(request, form_data, *args, **kwargs)
+            if reply is None:
+                answer = await inner(request, form_data, *args, **kwargs)
+            else:
+                answer = await call_for(
+                    reply, inner, guard.unasked, request, form_data, *args, **kwargs
+                )
         except Exception:
             await end_call(reply, None)
             raise
@@ -15274,7 +15362,7 @@ def watched_task(
             await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
-            inside_task.reset(token)
+            inside_task.reset(inside)
         return await metered_answer(reply, answer)
 
     setattr(call, WRAPPED, (owner, inner))
@@ -15326,10 +15414,16 @@ async def admit_call(
     told = told if isinstance(told, dict) else {}
     ids = {key: told.get(key) for key in ("chat_id", "message_id")}
     metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    if arena := asked_arena.get():
+        metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
+    if caller.calls != "reply":
+        await add_lengths(form_data, request.app)
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
-        await guard.admit(body, fields, metadata, request)
+        body = await guard.admit(body, fields, metadata, request)
+        if caller.calls != "reply" and "stream_options" in body:
+            form_data["stream_options"] = body["stream_options"]
         return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
@@ -15345,6 +15439,15 @@ async def admit_call(
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, form_data, enforced)
+
+async def add_lengths(form_data: dict[str, Any], app: Any) -> None:
+    """Ask for the length that a model's settings say, which Open WebUI adds behind this."""
+    settings = await read_settings(await describe_model(form_data.get("model"), app))
+    params = dict(settings.params) if settings is not None else {}
+    own = params.pop("custom_params", None)
+    for name, value in (params | own if isinstance(own, dict) else params).items():
+        if name in LENGTH_NAMES and value is not None and name not in form_data:
+            form_data[name] = positive_number(value) or value
 
 def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
     """The reply, when its call asks for no more output than may be used."""
@@ -15533,6 +15636,7 @@ class Draft:
     """A reply that is to be built in a thread, where its user's groups can be read.
 
     Args:
+        model: The model that it is for, as it is at this moment.
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
@@ -15544,6 +15648,7 @@ class Draft:
     """
 
     asked: ChatRequest
+    model: object
     ledger: OpenLedger
     last_groups: LastGroups
     calls_seen: bool
@@ -15564,11 +15669,9 @@ class Draft:
         queries = None if asked.valves.database_url else group_queries()
         listed = await list_groups(asked.user["id"]) if queries is None else ()
         own_provider = uses_own_provider(asked.request, asked.body)
-        system = (
-            ""
-            if own_provider
-            else await read_system_prompt(asked.body.get("model"), asked.metadata, asked.user)
-        )
+        model = answering_model(asked.body, asked.model)
+        settings = None if own_provider else await read_settings(model)
+        system = await fill_system_prompt(settings, asked.metadata, asked.user)
         prompt = await estimate_in_thread(asked.body)
         # Its variables may be of any length.
         own = await asyncio.to_thread(estimate_tokens, system) if system else 0
@@ -15576,6 +15679,7 @@ class Draft:
         state = {} if state is None else state
         return cls(
             asked,
+            with_base(model, settings),
             ledger,
             last_groups,
             calls_seen,
@@ -15612,11 +15716,11 @@ class Draft:
             user,
             asked.body,
             metadata,
-            list_model_names(asked.body, asked.model, metadata, asked.request),
+            list_model_names(asked.body, self.model, metadata, asked.request),
             request_source(metadata, self.own_provider, asked.request, user["id"], caller),
             self.now,
             prompt_tokens=self.prompt_tokens + self.system_tokens,
-            ollama=is_ollama_model(asked.model),
+            ollama=is_ollama_model(self.model),
             own_provider=self.own_provider,
         )
         reply.unread, reply.system_tokens = unread, self.system_tokens
@@ -15785,6 +15889,9 @@ class Filter:
         if on_page:
             drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
+        if is_arena(answering_model(body, __model__)) and not valves.shadow_mode:
+            # Open WebUI has chosen already, and would choose again behind all filters.
+            raise HostError(400, ARENA_SENTENCE)
         try:
             draft = await Draft.of(
                 asked, self.ledger_of(valves), self._last_groups, self._sees_calls()

@@ -21,14 +21,16 @@ from helpers.openwebui.answers import keep_status
 from helpers.openwebui.chat_events import tell_admitted, tell_settled
 from helpers.openwebui.host import (
     HostError,
+    answering_model,
     finished_message,
     has_request_hook,
+    is_arena,
     request_source,
     warn_about_old_host,
 )
 from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
 from helpers.openwebui.ledgers import Ledgers, OpenLedger
-from helpers.openwebui.messages import UNGUARDED
+from helpers.openwebui.messages import ARENA_SENTENCE, UNGUARDED
 from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import watch_model_calls
 from helpers.openwebui.replies import METADATA_KEY, Emitter, drop_round, find_reply, is_older
@@ -96,6 +98,9 @@ class Filter:
         if on_page:
             drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
+        if is_arena(answering_model(body, __model__)) and not valves.shadow_mode:
+            # Open WebUI has chosen already, and would choose again behind all filters.
+            raise HostError(400, ARENA_SENTENCE)
         try:
             draft = await Draft.of(
                 asked, self.ledger_of(valves), self._last_groups, self._sees_calls()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import wraps
 from typing import Any
 
@@ -60,14 +61,9 @@ def watched_call(
         reply = find_reply(metadata) if isinstance(metadata, dict) else None
         if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
             return await original(request, form_data, *args, **kwargs)
-        model = unasked_name(reply, form_data)
-        again = unasked.call_without(model, form_data)
         reply.call_begins()
         try:
-            answer = await original(request, form_data, *args, **kwargs)
-            if again is not None and refuses_to_be_asked(answer, again):
-                answer = await original(request, again, *args, **kwargs)
-                unasked.note(model, again, answer)
+            answer = await call_for(reply, original, unasked, request, form_data, *args, **kwargs)
         except Exception:  # a refusal, a connection that broke; not that the user stopped it
             reply.call_failed()
             raise
@@ -82,6 +78,41 @@ def watched_call(
 
     setattr(call, ORIGINAL, original)
     return call
+
+
+async def call_for(
+    reply: Reply,
+    original: Callable[..., Any],
+    unasked: UnaskedModels,
+    request: Any,
+    form_data: dict[str, Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Call the model that was admitted, as its provider lets itself be asked."""
+    model = unasked_name(reply, form_data)
+    again = unasked.call_without(model, form_data)
+    request = pinned_request(request, reply, form_data)
+    answer = await original(request, form_data, *args, **kwargs)
+    if again is not None and refuses_to_be_asked(answer, again):
+        answer = await original(request, again, *args, **kwargs)
+        unasked.note(model, again, answer)
+    return answer
+
+
+def pinned_request(request: Any, reply: Reply, form_data: Mapping[str, Any]) -> Any:
+    """The request, with the base that was admitted, which Open WebUI then takes.
+
+    Else it would look up the custom model's at this moment, and its user may have changed it since.
+    Several models of one chat share a request: each gets its own.
+    """
+    names = reply.reservation.model_names
+    base = getattr(names, "called", "")
+    if not base or form_data.get("model") != names[0]:
+        return request
+    pinned = copy(request)
+    pinned.base_model_id = base
+    return pinned
 
 
 def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:

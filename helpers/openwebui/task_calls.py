@@ -16,14 +16,14 @@ from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.openwebui.answers import AnswerReader
 from helpers.openwebui.endings import bounded_stream
-from helpers.openwebui.host import HostError
+from helpers.openwebui.host import HostError, host_models, is_arena, read_settings
 from helpers.openwebui.http_requests import LIMITS_STATE, current_state, route_path
 from helpers.openwebui.messages import TASK_REFUSED_SENTENCE
 from helpers.openwebui.middleware import UsageLimitsLayer
-from helpers.openwebui.model_calls import ORIGINAL, answer_content, is_failure
-from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard
+from helpers.openwebui.model_calls import ORIGINAL, answer_content, call_for, is_failure
+from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard, describe_model
 from helpers.openwebui.refusals import Refusal
-from helpers.openwebui.replies import METADATA_KEY, Reply
+from helpers.openwebui.replies import METADATA_KEY, OUTPUT_KEYS, Reply, positive_number
 from helpers.openwebui.usage_command import asks_for_usage
 from helpers.openwebui.valves import AdminValves
 
@@ -53,8 +53,11 @@ WRAPPED = "usage_limits_task_inner"
 COUNTED_TASKS = frozenset({"function_calling"})
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
+LENGTH_NAMES = (*OUTPUT_KEYS, "n", "best_of")
 # Open WebUI calls one of these names from another.
 inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
+# The arena model for which Open WebUI has chosen the one that it calls.
+asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default="")
 
 GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
@@ -89,7 +92,16 @@ def watched_task(
         guard = await find_guard()
         user = kwargs.get("user", args[0] if args else None)
         model_id = str(form_data.get("model") or "")
-        if guard is None or user is None or not await guard.covers(model_id, request.app):
+        if guard is None or user is None:
+            return await inner(request, form_data, *args, **kwargs)
+        if caller.calls != "reply" and is_arena(host_models().get(model_id)):
+            # It comes here again, with the model that Open WebUI has chosen.
+            token = asked_arena.set(asked_arena.get() or model_id)
+            try:
+                return await inner(request, form_data, *args, **kwargs)
+            finally:
+                asked_arena.reset(token)
+        if not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
         if task and is_only_command(metadata):
             return refused_task(HostError(429, "A command needs no title.", 60))
@@ -99,9 +111,14 @@ def watched_task(
             if caller.calls == "reply":
                 raise
             return refused_task(error)
-        token = inside_task.set(True)
+        inside = inside_task.set(True)
         try:
-            answer = await inner(request, form_data, *args, **kwargs)
+            if reply is None:
+                answer = await inner(request, form_data, *args, **kwargs)
+            else:
+                answer = await call_for(
+                    reply, inner, guard.unasked, request, form_data, *args, **kwargs
+                )
         except Exception:
             await end_call(reply, None)
             raise
@@ -109,7 +126,7 @@ def watched_task(
             await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
-            inside_task.reset(token)
+            inside_task.reset(inside)
         return await metered_answer(reply, answer)
 
     setattr(call, WRAPPED, (owner, inner))
@@ -163,10 +180,16 @@ async def admit_call(
     told = told if isinstance(told, dict) else {}
     ids = {key: told.get(key) for key in ("chat_id", "message_id")}
     metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    if arena := asked_arena.get():
+        metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
+    if caller.calls != "reply":
+        await add_lengths(form_data, request.app)
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
-        await guard.admit(body, fields, metadata, request)
+        body = await guard.admit(body, fields, metadata, request)
+        if caller.calls != "reply" and "stream_options" in body:
+            form_data["stream_options"] = body["stream_options"]
         return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
@@ -182,6 +205,16 @@ async def admit_call(
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, form_data, enforced)
+
+
+async def add_lengths(form_data: dict[str, Any], app: Any) -> None:
+    """Ask for the length that a model's settings say, which Open WebUI adds behind this."""
+    settings = await read_settings(await describe_model(form_data.get("model"), app))
+    params = dict(settings.params) if settings is not None else {}
+    own = params.pop("custom_params", None)
+    for name, value in (params | own if isinstance(own, dict) else params).items():
+        if name in LENGTH_NAMES and value is not None and name not in form_data:
+            form_data[name] = positive_number(value) or value
 
 
 def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
