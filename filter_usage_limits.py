@@ -13,15 +13,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15831  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15513  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15896  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15578  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1529  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1788  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6273  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4671  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11503  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2838  metering.usage               What one reply is charged for, added up from its stream …
-#  3145  metering.charges             What one reply costs, in tokens, in money and toward limits.
+#  6290  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4688  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11549  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2840  metering.usage               What one reply is charged for, added up from its stream …
+#  3162  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   176  errors                       The exceptions, each carrying its data.
 #   231  logs                         The one logger; its name is how Open WebUI's log shows where …
@@ -36,57 +36,57 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2106  metering.estimates           Token estimates for texts and prompts whose provider reports …
 #  2362  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
 #  2619  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3253  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3337  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3634  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3869  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4309  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4959  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5102  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5365  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5543  ledger.reports               What records add up to by user, model, day, group and …
-#  5840  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5956  ledger.grants                What administrators add to limits, reset and take back; …
-#  6138  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6231  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6774  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6958  openwebui.languages.en       18 languages.
-#  7602  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7647  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8576  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9059  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9140  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9233  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9343  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9730  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9792  openwebui.replies            One reply from its admission to its end.
-# 10185  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10421  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10808  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10951  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11070  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11183  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11241  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11323  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11973  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12011  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12114  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12296  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12400  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12756  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12961  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13041  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13218  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13316  openwebui.simulation         What is on record, replayed against a policies text.
-# 13647  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13976  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14171  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14238  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14365  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14649  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14944  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15111  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15267  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  3270  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3354  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3651  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3886  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4326  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4976  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5119  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5382  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5560  ledger.reports               What records add up to by user, model, day, group and …
+#  5857  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5973  ledger.grants                What administrators add to limits, reset and take back; …
+#  6155  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6248  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6791  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6975  openwebui.languages.en       18 languages.
+#  7619  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7664  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8593  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9076  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9157  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9250  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9360  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9747  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9809  openwebui.replies            One reply from its admission to its end.
+# 10226  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10462  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10853  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10996  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11115  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11229  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11287  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11369  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12025  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12063  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12166  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12348  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12452  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12808  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13013  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13093  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13270  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13368  openwebui.simulation         What is on record, replayed against a policies text.
+# 13699  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14028  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14223  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14290  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14417  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14701  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14996  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15163  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15319  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -2801,9 +2801,11 @@ def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
 
 def is_provider_event(event: Mapping[str, object]) -> bool:
     """Whether an event without text or usage is at least a sign of a model at work."""
-    if event.get("error") or event.get("type") in ("error", "response.failed"):
-        return False
-    return bool(event) and not any(key in event for key in HOST_KEYS)
+    return bool(event) and not is_error(event) and not any(key in event for key in HOST_KEYS)
+
+def is_error(event: Mapping[str, object]) -> bool:
+    """Whether an event says that a call failed."""
+    return bool(event.get("error")) or event.get("type") in ("error", "response.failed")
 
 def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none.
@@ -2868,6 +2870,19 @@ class Usage:
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+    def without(self, other: Usage) -> Usage:
+        """What is left of it beside another, in tokens at least nothing."""
+        cost = self.cost_micros
+        return Usage(
+            max(0, self.input_tokens - other.input_tokens),
+            max(0, self.output_tokens - other.output_tokens),
+            max(0, self.cached_input_tokens - other.cached_input_tokens),
+            None if cost is None else max(0, cost - (other.cost_micros or 0)),
+            self.estimated,
+            max(0, self.cache_write_tokens - other.cache_write_tokens),
+            max(0, self.reasoning_tokens - other.reasoning_tokens),
         )
 
 # Most providers send a chunk for each token: so many chunks are then a better count than a text.
@@ -3038,6 +3053,7 @@ class ReplyMeter:
 
     def __init__(self) -> None:
         self._rounds = [MeteredRound(0)]
+        self.failed = False  # whether an error came
 
     def begin_round(self, prompt_tokens: int) -> None:
         """A model call follows; the host may announce the same one twice."""
@@ -3080,6 +3096,7 @@ class ReplyMeter:
                 this_round.add_usage(usage)
                 call = this_round.current
         elif not is_provider_event(event):
+            self.failed = self.failed or is_error(event)
             return
         this_round.started = True
         if finished:
@@ -8595,7 +8612,7 @@ ARENA_SENTENCE = "An arena model inside of another can't be counted. Choose a mo
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
 PAGE_UNREACHABLE = "The ledger can't be reached. Try again later."
-TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
+TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task or a function."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
     "counted. See docs/reverse-proxy.md."
@@ -9794,6 +9811,8 @@ HOST_INTERNALS = (
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
+# And in the request with which a model is called for it.
+OUTER_ATTRIBUTE = "usage_limits_reply"
 # The output that is reserved for a model whose replies aren't known to be longer.
 EXPECTED_OUTPUT_TOKENS = 500
 # A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
@@ -9914,6 +9933,7 @@ class Reply:
     emitter: Emitter | None = None  # of the chat page's, to say why it was stopped
     unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
+    calls: list[Reply] = field(default_factory=list)  # of its function's; on record themselves
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
@@ -10119,7 +10139,21 @@ class Reply:
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
-        return make_charge(self.meter.total(), self.rule)
+        return self.own_charge(self.meter.total())
+
+    def own_charge(self, usage: Usage) -> Charge:
+        """What it costs beside its function's calls, of which its text and its usage mostly are.
+
+        An estimate would count those again, and wrong; usage says how much more there was.
+        """
+        if self.calls and usage.estimated:
+            return Charge()
+        for call in (called := list(self.calls)):  # grows by theirs
+            usage = usage.without(call.meter.total())
+            called += call.calls
+        if self.calls and not (usage.input_tokens or usage.output_tokens):
+            return Charge(usage)
+        return make_charge(usage, self.rule)
 
     def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
         """What it cost in the end; None if no model was called, or none that answered.
@@ -10136,9 +10170,12 @@ class Reply:
             awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
             if awaited:  # stopped while a round of tools had gone to the model
                 metered += Usage(awaited, estimated=True)
-            return make_charge(metered, self.rule)
+            return self.own_charge(metered)
+        if self.calls:
+            return Charge()
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.unseen_charge() if self.called_model else None
+        failed = getattr(self.meter, "failed", False)
+        return self.unseen_charge() if self.called_model and not failed else None
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     """The reply that was admitted with this metadata."""
@@ -10146,6 +10183,10 @@ def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     # Not isinstance: the file may have been pasted anew while the reply was running. What came
     # from a client would be made of JSON's types.
     return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+def outer_reply(request: object) -> Reply | None:
+    """The reply for which a model is being called, where its function calls another."""
+    return getattr(request, OUTER_ATTRIBUTE, None)
 
 def is_older(reply: object) -> bool:
     """Whether a reply was admitted before 0.2.0, which knew no limits on single requests."""
@@ -10655,6 +10696,10 @@ def is_arena(model: object) -> bool:
     """Whether a model is one of those for which Open WebUI chooses another."""
     return isinstance(model, Mapping) and model.get("owned_by") == "arena"
 
+def is_function(model: object) -> bool:
+    """Whether a model is a pipe function's, or made from one."""
+    return isinstance(model, Mapping) and bool(model.get("pipe"))
+
 def list_model_names(
     body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
 ) -> ModelNames:
@@ -11147,17 +11192,18 @@ async def call_for(
     return answer
 
 def pinned_request(request: Any, reply: Reply, form_data: Mapping[str, Any]) -> Any:
-    """The request, with the base that was admitted, which Open WebUI then takes.
+    """A copy of the request, since several models of one chat share it.
 
-    Else it would look up the custom model's at this moment, and its user may have changed it since.
-    Several models of one chat share a request: each gets its own.
+    It has the base that was admitted, which Open WebUI takes then: else it would look up the custom
+    model's at this moment, and its user may have changed it since. A function, which gets it as
+    `__request__`, can be seen by it to call another model.
     """
     names = reply.reservation.model_names
-    base = getattr(names, "called", "")
-    if not base or form_data.get("model") != names[0]:
-        return request
+    base, model = getattr(names, "called", ""), form_data.get("model")
     pinned = copy(request)
-    pinned.base_model_id = base
+    setattr(pinned, OUTER_ATTRIBUTE, reply)
+    if base and model == names[0] and not is_function(host_models().get(model)):
+        pinned.base_model_id = base
     return pinned
 
 def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:
@@ -11817,7 +11863,13 @@ class Accounting(LedgerWorker):
         except BaseException as error:
             # Outages are long, and texts are large: only what is still to be written is kept.
             rest = replace(
-                reply, meter=ReplyMeter(), unread=None, emitter=None, growing=None, ending=None
+                reply,
+                meter=ReplyMeter(),
+                calls=[],
+                unread=None,
+                emitter=None,
+                growing=None,
+                ending=None,
             )
             self._unwritten[key] = replace(end, reply=rest)
             if not isinstance(error, Exception):
@@ -15272,17 +15324,18 @@ class TaskCaller:
     """A name by which a module of Open WebUI calls models past the hooks.
 
     Args:
-        calls: task: for tasks only. mixed: for tasks and for replies. reply: for a user's own
-            requests, handed on in Anthropic's protocol.
+        calls: task: for tasks only. mixed: for tasks and for replies. function: for tasks, and for
+            what pipes, tools and actions ask by themselves. reply: for a user's own requests,
+            handed on in Anthropic's protocol.
     """
 
     module: str
     name: str
-    calls: Literal["task", "mixed", "reply"]
+    calls: Literal["task", "mixed", "function", "reply"]
 
 TASK_CALLERS = (
     TaskCaller("open_webui.routers.tasks", "generate_chat_completion", "task"),
-    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "function"),
     TaskCaller("open_webui.utils.middleware", "generate_chat_completion", "mixed"),
     TaskCaller("open_webui.main", "passthrough_anthropic_messages", "reply"),
 )
@@ -15292,8 +15345,6 @@ COUNTED_TASKS = frozenset({"function_calling"})
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 LENGTH_NAMES = (*OUTPUT_KEYS, "n", "best_of")
-# Open WebUI calls one of these names from another.
-inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
 # The arena model for which Open WebUI has chosen the one that it calls.
 asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default="")
 
@@ -15319,15 +15370,20 @@ def watched_task(
 
     @wraps(inner)
     async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
-        if inside_task.get() or not isinstance(form_data, dict):
+        if not isinstance(form_data, dict):
             return await inner(request, form_data, *args, **kwargs)
         metadata = form_data.get("metadata")
         task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
+        model_id, outer = str(form_data.get("model") or ""), outer_reply(request)
+        if outer is not None and model_id == outer.reservation.model_names[0]:
+            # Open WebUI's own way to the model that was admitted.
+            return await inner(request, form_data, *args, **kwargs)
+        if outer is not None:
+            task = ""  # a function has handed on its metadata
         if caller.calls == "mixed" and not task:
             return await inner(request, form_data, *args, **kwargs)
         guard = await find_guard()
         user = kwargs.get("user", args[0] if args else None)
-        model_id = str(form_data.get("model") or "")
         if guard is None or user is None:
             return await inner(request, form_data, *args, **kwargs)
         if caller.calls != "reply" and is_arena(host_models().get(model_id)):
@@ -15346,8 +15402,9 @@ def watched_task(
         except HostError as error:
             if caller.calls == "reply":
                 raise
+            if not task:  # whoever formats this one shall not raise it
+                raise HTTPException(error.status_code, error.detail, error.headers) from None
             return refused_task(error)
-        inside = inside_task.set(True)
         try:
             if reply is None:
                 answer = await inner(request, form_data, *args, **kwargs)
@@ -15361,8 +15418,6 @@ def watched_task(
         except BaseException:  # given up while the model may be at work
             await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
-        finally:
-            inside_task.reset(inside)
         return await metered_answer(reply, answer)
 
     setattr(call, WRAPPED, (owner, inner))
@@ -15389,19 +15444,29 @@ async def admit_call(
 ) -> Reply | None:
     """Admit a call as the inlet does, if it is a task without counting it.
 
+    What a function asks for itself counts for the user of the reply that it writes, and is a part
+    of it.
+
     Raises:
         HostError: A hard limit is reached, or the call can't be put on record.
     """
     valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
-    asked_for = route_path(request.scope).startswith(ASKED_FOR)
+    asked_for = bool(task) and route_path(request.scope).startswith(ASKED_FOR)
     in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
-    counted = not in_passing or valves.policy_set.tasks_counted
+    counted = not in_passing or not task or valves.policy_set.tasks_counted
+    told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
+    told = told if isinstance(told, dict) else {}
+    outer = None if task else outer_reply(request)
+    # A function's call comes from where the request does that it is a part of.
+    source = str((current_state.get() or {}).get(SOURCE_STATE) or "")
+    if task or outer is not None:
+        source = outer.reservation.source if outer is not None else "task"
     allowed = asked_for and valves.passthrough == "allow"
 
     def adjust(reply: Reply) -> None:
-        if caller.calls != "reply":
-            reply.reservation = replace(reply.reservation, source="task")
+        if source and source != "direct":
+            reply.reservation = replace(reply.reservation, source=source)
         if not counted:
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
@@ -15410,8 +15475,6 @@ async def admit_call(
             reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
-    told = form_data.get("metadata")
-    told = told if isinstance(told, dict) else {}
     ids = {key: told.get(key) for key in ("chat_id", "message_id")}
     metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
     if arena := asked_arena.get():
@@ -15420,16 +15483,18 @@ async def admit_call(
         await add_lengths(form_data, request.app)
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
+    if outer is not None:
+        subject = outer.reservation.subject
+        fields = {"id": subject.user_id, "email": subject.email, "role": subject.role}
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
-        if caller.calls != "reply" and "stream_options" in body:
-            form_data["stream_options"] = body["stream_options"]
-        return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
+        admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
+        return lowered_call(metadata.get(METADATA_KEY), admitted, form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
     try:
-        await guard.admit(body, fields, metadata, request)
+        body = await guard.admit(body, fields, metadata, request)
     finally:
         current_state.reset(token)
     reply: Reply | None = metadata.get(METADATA_KEY)
@@ -15438,7 +15503,7 @@ async def admit_call(
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
-    return lowered_call(reply, form_data, enforced)
+    return lowered_call(reply, body, form_data, enforced)
 
 async def add_lengths(form_data: dict[str, Any], app: Any) -> None:
     """Ask for the length that a model's settings say, which Open WebUI adds behind this."""
@@ -15449,8 +15514,12 @@ async def add_lengths(form_data: dict[str, Any], app: Any) -> None:
         if name in LENGTH_NAMES and value is not None and name not in form_data:
             form_data[name] = positive_number(value) or value
 
-def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
-    """The reply, when its call asks for no more output than may be used."""
+def lowered_call(
+    reply: Reply | None, admitted: Mapping[str, Any], form_data: dict[str, Any], enforced: bool
+) -> Reply | None:
+    """The reply, when its call asks for its usage, and for no more output than may be used."""
+    if "stream_options" in admitted:
+        form_data["stream_options"] = admitted["stream_options"]
     if reply is not None:
         reply.enforced = enforced
         reply.lower_output(form_data)
@@ -15483,7 +15552,8 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     content = answer_content(answer)
     if isinstance(content, Mapping):
         reply.meter.add_answer(content)
-    await end_call(reply, used_or_estimated(reply))
+    reply.called_model = True
+    await end_call(reply, reply.final_charge())
     return answer
 
 async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
@@ -15498,13 +15568,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
         if (close := getattr(parts, "aclose", None)) is not None:
             await close()
         reader.end()
-        await end_call(reply, used_or_estimated(reply))
-
-def used_or_estimated(reply: Reply) -> Charge:
-    """What an answered call cost."""
-    if reply.meter.produced:
-        return make_charge(reply.meter.total(), reply.rule)
-    return reply.unseen_charge()
+        reply.called_model = True
+        await end_call(reply, reply.final_charge())
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
@@ -15915,6 +15980,9 @@ class Filter:
             if not admission.decision.allowed:
                 refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
+        outer = outer_reply(__request__)
+        if outer is not None and hasattr(outer, "calls"):  # not a reply of an earlier release
+            outer.calls.append(reply)
         adjust_call(valves, reply, body, self._unasked)
         if emitter is not None and reply.reservation.source != "api":
             reply.emitter = emitter

@@ -33,7 +33,14 @@ from helpers.openwebui.ledgers import Ledgers, OpenLedger
 from helpers.openwebui.messages import ARENA_SENTENCE, UNGUARDED
 from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import watch_model_calls
-from helpers.openwebui.replies import METADATA_KEY, Emitter, drop_round, find_reply, is_older
+from helpers.openwebui.replies import (
+    METADATA_KEY,
+    Emitter,
+    drop_round,
+    find_reply,
+    is_older,
+    outer_reply,
+)
 from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
 from helpers.openwebui.usage_command import answer_usage, asks_for_usage, drop_answered
@@ -124,6 +131,9 @@ class Filter:
             if not admission.decision.allowed:
                 refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
+        outer = outer_reply(__request__)
+        if outer is not None and hasattr(outer, "calls"):  # not a reply of an earlier release
+            outer.calls.append(reply)
         adjust_call(valves, reply, body, self._unasked)
         if emitter is not None and reply.reservation.source != "api":
             reply.emitter = emitter

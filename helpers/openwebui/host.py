@@ -284,6 +284,11 @@ def is_arena(model: object) -> bool:
     return isinstance(model, Mapping) and model.get("owned_by") == "arena"
 
 
+def is_function(model: object) -> bool:
+    """Whether a model is a pipe function's, or made from one."""
+    return isinstance(model, Mapping) and bool(model.get("pipe"))
+
+
 def list_model_names(
     body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
 ) -> ModelNames:

@@ -17,7 +17,8 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from helpers.openwebui.endings import bounded_stream
-from helpers.openwebui.replies import Reply
+from helpers.openwebui.host import host_models, is_function
+from helpers.openwebui.replies import OUTER_ATTRIBUTE, Reply
 from helpers.openwebui.stream_usage import UnaskedModels, refuses_to_be_asked
 
 # Where Open WebUI calls models for replies, under the name that each module has for it.
@@ -101,17 +102,18 @@ async def call_for(
 
 
 def pinned_request(request: Any, reply: Reply, form_data: Mapping[str, Any]) -> Any:
-    """The request, with the base that was admitted, which Open WebUI then takes.
+    """A copy of the request, since several models of one chat share it.
 
-    Else it would look up the custom model's at this moment, and its user may have changed it since.
-    Several models of one chat share a request: each gets its own.
+    It has the base that was admitted, which Open WebUI takes then: else it would look up the custom
+    model's at this moment, and its user may have changed it since. A function, which gets it as
+    `__request__`, can be seen by it to call another model.
     """
     names = reply.reservation.model_names
-    base = getattr(names, "called", "")
-    if not base or form_data.get("model") != names[0]:
-        return request
+    base, model = getattr(names, "called", ""), form_data.get("model")
     pinned = copy(request)
-    pinned.base_model_id = base
+    setattr(pinned, OUTER_ATTRIBUTE, reply)
+    if base and model == names[0] and not is_function(host_models().get(model)):
+        pinned.base_model_id = base
     return pinned
 
 
