@@ -20,6 +20,7 @@ from helpers.limits.policies import ModelRule
 from helpers.limits.policy import (
     GroupRef,
     Subject,
+    called_model,
     choose_policy,
     find_model_rule,
     limits_via,
@@ -33,6 +34,7 @@ from helpers.openwebui.host import (
     answering_model,
     fill_system_prompt,
     group_queries,
+    is_function,
     is_ollama_model,
     list_groups,
     list_model_names,
@@ -272,6 +274,7 @@ class Draft:
             own_provider=self.own_provider,
         )
         reply.unread, reply.system_tokens = unread, self.system_tokens
+        reply.base = "" if is_function(self.model) else called_model(reply.reservation.model_names)
         reply.called_model = not self.calls_seen
         # Before a pass-through path says more.
         self.state.setdefault(SOURCE_STATE, reply.reservation.source)

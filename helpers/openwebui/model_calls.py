@@ -17,7 +17,6 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from helpers.openwebui.endings import bounded_stream
-from helpers.openwebui.host import host_models, is_function
 from helpers.openwebui.replies import OUTER_ATTRIBUTE, Reply
 from helpers.openwebui.stream_usage import UnaskedModels, refuses_to_be_asked
 
@@ -108,11 +107,9 @@ def pinned_request(request: Any, reply: Reply, form_data: Mapping[str, Any]) -> 
     model's at this moment, and its user may have changed it since. A function, which gets it as
     `__request__`, can be seen by it to call another model.
     """
-    names = reply.reservation.model_names
-    base, model = getattr(names, "called", ""), form_data.get("model")
-    pinned = copy(request)
+    pinned, base = copy(request), getattr(reply, "base", "")
     setattr(pinned, OUTER_ATTRIBUTE, reply)
-    if base and model == names[0] and not is_function(host_models().get(model)):
+    if base and form_data.get("model") == reply.reservation.model_names[0]:
         pinned.base_model_id = base
     return pinned
 

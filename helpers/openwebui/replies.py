@@ -138,6 +138,7 @@ class Reply:
     next_prompt_tokens: int = 0  # of the call that comes next
     system_tokens: int = 0  # of its model's own system prompt, which no hook sees
     meter: ReplyMeter = field(default_factory=ReplyMeter)
+    base: str = ""  # the model that Open WebUI is to call for it; "" for a function's
     ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.

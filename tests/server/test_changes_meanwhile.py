@@ -93,7 +93,10 @@ CHANGES = (
 
 @pytest.mark.parametrize(
     ("change", "on_page"),
-    [*((change, False) for change in CHANGES), (closed_now, True), (switched_off, True)],
+    [
+        *((change, False) for change in CHANGES),
+        *((change, True) for change in (deleted_user, deleted_model, switched_off)),
+    ],
 )
 def test_changed_while_a_reply_is_written(
     usage_limits: InstalledFilter,
@@ -118,7 +121,7 @@ def test_changed_while_a_reply_is_written(
             if page is None:
                 running = threads.submit(user.chat, text, model=model, stream=True)
             else:
-                running = threads.submit(page.send, text, models=[model])
+                running = threads.submit(page.send, text, models=[model], wait=False)
             wait_until(
                 lambda: any(call.chunks_sent for call in provider.call_log.calls(contains=user.id))
             )
