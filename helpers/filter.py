@@ -89,6 +89,10 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        outer = outer_reply(__request__)
+        if outer is not None:  # a function calls a model, as whoever it likes
+            subject = outer.reservation.subject
+            user = {"id": subject.user_id, "email": subject.email, "role": subject.role}
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
         try:
@@ -131,7 +135,6 @@ class Filter:
             if not admission.decision.allowed:
                 refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
-        outer = outer_reply(__request__)
         if outer is not None and hasattr(outer, "calls"):  # not a reply of an earlier release
             outer.calls.append(reply)
         adjust_call(valves, reply, body, self._unasked)

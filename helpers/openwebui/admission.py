@@ -53,7 +53,7 @@ from helpers.openwebui.messages import PLAIN_REFUSAL, Reader, finish_sentence, l
 from helpers.openwebui.middleware import page_link
 from helpers.openwebui.model_calls import unasked_name
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
-from helpers.openwebui.replies import Reply, count_choices, is_older, wanted_output
+from helpers.openwebui.replies import Reply, count_choices, is_older, outer_reply, wanted_output
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
 from helpers.openwebui.valves import AdminValves, count_limits, is_exempt, read_timezone
 from helpers.texts import LONGEST_ID, clean_text
@@ -267,7 +267,9 @@ class Draft:
             asked.body,
             metadata,
             list_model_names(asked.body, self.model, metadata, asked.request),
-            request_source(metadata, self.own_provider, asked.request, user["id"], caller),
+            outer.reservation.source
+            if (outer := outer_reply(asked.request)) is not None
+            else request_source(metadata, self.own_provider, asked.request, user["id"], caller),
             self.now,
             prompt_tokens=self.prompt_tokens + self.system_tokens,
             ollama=is_ollama_model(self.model),

@@ -178,15 +178,12 @@ async def admit_call(
     counted = not in_passing or not task or valves.policy_set.tasks_counted
     told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
     told = told if isinstance(told, dict) else {}
-    outer = None if task else outer_reply(request)
-    # A function's call comes from where the request does that it is a part of.
-    source = str((current_state.get() or {}).get(SOURCE_STATE) or "")
-    if task or outer is not None:
-        source = outer.reservation.source if outer is not None else "task"
+    # A tool's or an action's call comes from where the request does that it is a part of.
+    source = "task" if task else str((current_state.get() or {}).get(SOURCE_STATE) or "")
     allowed = asked_for and valves.passthrough == "allow"
 
     def adjust(reply: Reply) -> None:
-        if source and source != "direct":
+        if source and source != "direct" and outer_reply(request) is None:
             reply.reservation = replace(reply.reservation, source=source)
         if not counted:
             reply.rule = replace(reply.rule, weight=Decimal(0))
@@ -196,7 +193,7 @@ async def admit_call(
             reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
-    ids = {key: told.get(key) for key in ("chat_id", "message_id")}
+    ids = {key: told.get(key) for key in ("chat_id", "message_id", "session_id")}
     metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
     if arena := asked_arena.get():
         metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
@@ -204,9 +201,6 @@ async def admit_call(
         await add_lengths(form_data, request.app)
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
-    if outer is not None:
-        subject = outer.reservation.subject
-        fields = {"id": subject.user_id, "email": subject.email, "role": subject.role}
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
         admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic

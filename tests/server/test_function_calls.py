@@ -20,11 +20,11 @@ import json
 from open_webui.utils.chat import generate_chat_completion
 from open_webui.models.users import Users
 
-KINDS = ("chunks", "reports", "fails", "hands_on", "with_metadata", "asks", "twice", "as_admin")
+CALLING = ("hands_on", "with_metadata", "asks", "twice", "as_admin", "by_main")
 
 class Pipe:
     def pipes(self):
-        return [{"id": kind, "name": kind} for kind in KINDS]
+        return [{"id": kind, "name": kind} for kind in ("chunks", "reports", "fails", *CALLING)]
 
     async def pipe(self, body, __user__, __request__, __metadata__):
         kind = body["model"].partition(".")[2]
@@ -45,6 +45,10 @@ class Pipe:
         if kind in ("hands_on", "with_metadata"):
             return await generate_chat_completion(__request__, asked, user)
         asked["stream"] = False
+        if kind == "by_main":
+            from open_webui.main import generate_chat_completion as generate
+            answer = await generate(__request__, asked, await Users.get_super_admin_user())
+            return "It says: " + answer["choices"][0]["message"]["content"]
         for _ in range(2 if kind == "twice" else 1):
             answer = await generate_chat_completion(__request__, dict(asked), user)
         return "It says: " + answer["choices"][0]["message"]["content"]
@@ -97,7 +101,9 @@ ASKED = (by_api, by_stream, by_page, by_merge)
 
 
 @pytest.mark.parametrize("ask", ASKED)
-@pytest.mark.parametrize("kind", ["hands_on", "with_metadata", "asks", "twice", "as_admin"])
+@pytest.mark.parametrize(
+    "kind", ["hands_on", "with_metadata", "asks", "twice", "as_admin", "by_main"]
+)
 def test_what_a_pipe_calls_is_on_record_once(
     usage_limits: InstalledFilter,
     user: OpenWebUIClient,
