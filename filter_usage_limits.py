@@ -13,80 +13,80 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15894  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15573  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1529  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1788  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6290  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4688  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11550  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2840  metering.usage               What one reply is charged for, added up from its stream …
-#  3162  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 16042  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15721  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1535  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6322  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4697  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11629  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2846  metering.usage               What one reply is charged for, added up from its stream …
+#  3168  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   176  errors                       The exceptions, each carrying its data.
-#   231  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   236  texts                        Texts from outside: what a client, a browser or a provider …
-#   256  limits.periods               The calendar and rolling periods, the window each gives at …
-#   546  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   685  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   707  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1039  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1119  limits.policies_text         TOML to policies, and what an error says about it.
-#  1948  metering.pieces              What a text costs at least, by the first steps of the …
-#  2106  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2362  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2619  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3270  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3354  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3651  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3886  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4326  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4976  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5119  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5382  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5560  ledger.reports               What records add up to by user, model, day, group and …
-#  5857  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5973  ledger.grants                What administrators add to limits, reset and take back; …
-#  6155  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6248  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6791  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6975  openwebui.languages.en       18 languages.
-#  7619  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7664  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8593  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9076  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9157  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9250  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9360  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9747  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9811  openwebui.replies            One reply from its admission to its end.
-# 10229  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10465  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10856  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10999  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11118  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11230  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11288  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11370  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12026  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12064  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12167  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12349  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12453  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12809  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13014  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13094  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13271  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13369  openwebui.simulation         What is on record, replayed against a policies text.
-# 13700  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14029  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14224  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14291  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14418  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14702  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14997  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15164  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15320  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   237  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   242  texts                        Texts from outside: what a client, a browser or a provider …
+#   262  limits.periods               The calendar and rolling periods, the window each gives at …
+#   552  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   691  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   713  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1045  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1125  limits.policies_text         TOML to policies, and what an error says about it.
+#  1954  metering.pieces              What a text costs at least, by the first steps of the …
+#  2112  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2368  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2625  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3276  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3360  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3657  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3892  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4335  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4985  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5128  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5391  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5571  ledger.reports               What records add up to by user, model, day, group and …
+#  5868  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5984  ledger.grants                What administrators add to limits, reset and take back; …
+#  6166  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6259  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6833  openwebui.wording            What one language has to say, and the rules that tell its …
+#  7017  openwebui.languages.en       18 languages.
+#  7661  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7706  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8633  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9116  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9197  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9290  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9400  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9787  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9851  openwebui.replies            One reply from its admission to its end.
+# 10269  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10505  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10921  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 11064  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11183  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11295  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11353  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11435  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12102  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12140  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12243  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12425  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12531  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12887  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13092  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13172  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13349  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13447  openwebui.simulation         What is on record, replayed against a policies text.
+# 13778  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14151  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14346  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14413  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14540  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14822  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15144  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15311  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15468  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -209,6 +209,12 @@ class LedgerDataError(UsageLimitsError):
     """The ledger's database is there and refuses the statement or a value in it.
 
     Not a `LedgerError`: what nobody can write down must never pass as an outage does.
+    """
+
+class HostDatabaseError(UsageLimitsError):
+    """Open WebUI's own database can't be read.
+
+    Not a `LedgerError` either: without valves nobody knows what may pass.
     """
 
 class UsageLimitExceeded(UsageLimitsError):
@@ -4301,7 +4307,10 @@ class IdentityMemory:
         host = replace(self._read_host(ids, names), models=models)
         identities = identify(policies, host, remembered)
         if new := identities.matched - remembered:
-            self._write_names(new)
+            try:
+                self._write_names(new)
+            except LedgerError as error:  # the next look tries again
+                log.warning("Usage limits: %s; whom the policies mean isn't kept yet", error)
         return identities
 
     def _report(self, notices: tuple[str, ...]) -> None:
@@ -5547,10 +5556,12 @@ def drop_rollups(
 ) -> None:
     """Drop the rollups of what is from `since` on or before `until`, one of them at most.
 
-    Whoever changes records that may be rolled up calls this last in the same transaction: who rolls
-    up waits for its end.
+    Whoever changes records that may be rolled up calls this afterwards in the same transaction,
+    whose end those who roll up wait for.
     """
     take_advisory_locks(connection, (ROLLUPS_LOCK,))
+    if find_rolled_up(connection) is None:
+        return
     start, seconds = rollups_table.c.start, rollups_table.c.seconds
     first = None if since is None else since // BLOCK_LENGTH * BLOCK_LENGTH
     end = None if until is None else -(-until // BLOCK_LENGTH) * BLOCK_LENGTH
@@ -6257,26 +6268,42 @@ def read_versions(connection: Connection) -> Sequence[Row[Any]]:
         select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
     ).all()
 
-def keep_version(connection: Connection, before: str, text: str, by: str, now: int) -> None:
-    """Write down a text that was saved, and what stood there before if that isn't known.
+def version_tag(text: str, rows: Sequence[Row[Any]]) -> str:
+    """What an editor has loaded: another after every change, from wherever.
+
+    Args:
+        text: The one in force.
+        rows: The saved texts, the newest first.
+    """
+    newest = rows[0].id if rows else ""
+    return hashlib.sha256(f"{newest}\n{text}".encode("utf-8", "replace")).hexdigest()[:32]
+
+def keep_version(
+    connection: Connection, before: str, text: str, by: str, now: int
+) -> tuple[str, ...]:
+    """Write down a text that is being saved, and what stood there before if that isn't known.
 
     Args:
         connection: In a transaction.
-        before: The text that was in force.
+        before: The text that is in force.
         text: The new one.
-        by: Who saved it.
+        by: Who saves it.
         now: Seconds since 1970.
+
+    Returns:
+        The ids of what was written.
     """
     known = list(read_versions(connection))
     number = max((row.number for row in known), default=0)
-    last = known[0].policies if known else ""
+    last, made = known[0].policies if known else "", []
     for policies, saved_by in ((before, ""), (text, by)):
-        if policies.strip() and policies != last:
+        if policies != last:
             number += 1
             last = policies
+            made.append(uuid.uuid4().hex)
             connection.execute(
                 policies_table.insert().values(
-                    id=uuid.uuid4().hex,
+                    id=made[-1],
                     number=number,
                     policies=policies,
                     saved_by=saved_by,
@@ -6286,10 +6313,17 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
     connection.execute(
         policies_table.delete().where(policies_table.c.number <= number - MOST_VERSIONS)
     )
+    return tuple(made)
+
+def drop_versions(connection: Connection, ids: Collection[str]) -> None:
+    """Take back what was written of a text that could not be saved."""
+    connection.execute(policies_table.delete().where(policies_table.c.id.in_(ids)))
 
 # ==================================== helpers/ledger/ledger.py ====================================
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 
+# How long a request or a page may wait until whom the policies mean is written down.
+REMEMBER_SECONDS = 1.0
 # How long it may take to find out when a limit opens again: who is refused is told something.
 LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
@@ -6421,11 +6455,14 @@ class Ledger:
         return self._transactions.read(work, deadline)
 
     def change(
-        self, work: Callable[[Connection], ReadResult], scopes: Collection[str]
+        self,
+        work: Callable[[Connection], ReadResult],
+        scopes: Collection[str],
+        deadline: float | None = None,
     ) -> ReadResult:
         """Run `work` in a transaction, during which no reply of these scopes is settled."""
-        self.prepare()
-        return self._transactions.run(work, scopes)
+        self.prepare(deadline)
+        return self._transactions.run(work, scopes, deadline=deadline)
 
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
@@ -6434,7 +6471,10 @@ class Ledger:
 
     def write_names(self, names: Collection[RememberedName]) -> None:
         """Remember whom names in the policies mean."""
-        self._transactions.run(lambda connection: remember(connection, names, self._now()))
+        self._transactions.run(
+            lambda connection: remember(connection, names, self._now()),
+            deadline=time.monotonic() + REMEMBER_SECONDS,
+        )
 
     def crowd_error(self) -> LedgerError:
         """The error of a request for which too many wait before it."""
@@ -6454,6 +6494,8 @@ class Ledger:
         found = transactions.find_file(), transactions.refused
         if self._prepared and found == (self._file, self._refused):
             return
+        if deadline is None:
+            deadline = new_deadline()  # with the time that others take before it
         with self._preparing:
             file, refused = transactions.find_file(), transactions.refused
             if self._prepared and self._file != file:
@@ -7703,6 +7745,7 @@ PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static re
   --bad: light-dark(#b3261e, #ff8a80);
   --warn: light-dark(#a86400, #f2b84b);
   --good: light-dark(#1d7a3e, #6fcf8f);
+  --boxes: repeat(auto-fill, minmax(min(21rem, 100%), 1fr));
 }
 :root[data-theme="light"] { color-scheme: light; }
 :root[data-theme="dark"] { color-scheme: dark; }
@@ -7734,13 +7777,12 @@ main[aria-busy]:empty::before { content: "…"; }
 .totals div, .card, fieldset, tbody tr { border-radius: 8px; }
 .totals div, .card, fieldset { border: 1px solid var(--line); }
 .totals div, .card { padding: .6rem .8rem; background: var(--raised); }
-.totals dt { color: var(--faint); font-size: .85rem; }
-.totals dd { margin: 0; font-size: 1.2rem; font-weight: 600; }
+dt { color: var(--faint); font-size: .85rem; }
+dd { margin: 0; }
+.totals dd { font-size: 1.2rem; font-weight: 600; }
 .cards { display: grid; gap: .75rem; padding: 0; margin: 0; list-style: none;
-  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+  grid-template-columns: var(--boxes); }
 .card dl { display: grid; grid-template-columns: 2fr 3fr; gap: .2rem .7rem; margin: .5rem 0 0; }
-.card dt { color: var(--faint); font-size: .82rem; }
-.card dd { margin: 0; }
 .card dl div:nth-child(-n+2) dd { font-weight: 600; }
 .tag { display: inline-block; font-size: .8rem; font-weight: 400; color: var(--faint);
   border: 1px solid var(--line); border-radius: .7rem; padding: 0 .5rem; }
@@ -7780,12 +7822,10 @@ td.n, td.t, tbody th.t { white-space: nowrap; }
 tr.over { --edge: 5px solid var(--bad); }
 tr.near { --edge: 5px solid var(--warn); }
 tr > :first-child { border-inline-start: var(--edge, 0); }
-details { margin: .6rem 0; }
 summary { cursor: pointer; width: fit-content; }
 @media screen and (max-width: 64rem) {
   table, thead, tr { display: block; }
-  tbody { display: grid; gap: .5rem; align-items: start;
-    grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+  tbody { display: grid; gap: .5rem; align-items: start; grid-template-columns: var(--boxes); }
   thead tr { display: flex; flex-wrap: wrap; gap: .2rem .6rem; border: 0; padding: 0; }
   thead th { padding: .1rem 0; border: 0; }
   .plain thead { display: none; }
@@ -7802,12 +7842,11 @@ summary { cursor: pointer; width: fit-content; }
 
 /* The page's own: header, forms, editor */
 .bar, nav, .row { display: flex; flex-wrap: wrap; gap: .3rem .9rem; }
-.bar { align-items: baseline;
-  border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
+.bar { align-items: baseline; border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
 nav a { text-decoration: none; padding: .15rem 0; }
-nav a[aria-current] { color: var(--text); font-weight: 600;
-  box-shadow: 0 2px var(--accent); }
-.row { align-items: end; margin: .6rem 0; }
+nav a[aria-current] { color: var(--text); font-weight: 600; box-shadow: 0 2px var(--accent); }
+.row { align-items: end; }
+.row, .said, details { margin: .6rem 0; }
 td .row { margin: 0; }
 .row.title { align-items: center; justify-content: space-between; margin: 0; }
 label { display: block; font-size: .9rem; }
@@ -7830,7 +7869,7 @@ th button { border: 0; background: none; padding: 0; min-height: 0; font-weight:
 th button::after { content: " ↕" / ""; color: var(--faint); }
 th[aria-sort="ascending"] button::after { content: " ↑" / ""; color: inherit; }
 th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit; }
-.said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem; margin: .6rem 0;
+.said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem;
   background: var(--raised); }
 .said.bad { border-color: var(--bad); color: var(--text); }
 .said:empty { display: none; }
@@ -7916,7 +7955,11 @@ const when = (text) => (text ? date(new Date(text), {
 
 // Elements
 
-function el(name, attributes = {}, ...children) {
+const nodes = (parts) => parts.flat(9).filter((one) => one || one === 0);
+const fill = (element, ...parts) => element.replaceChildren(...nodes(parts));
+
+function el(name, ...children) {
+  const attributes = children[0]?.constructor === Object ? children.shift() : {};
   const [kind, ...classes] = name.split(".");
   const made = document.createElement(kind || "div");
   if (classes.length) made.className = classes.join(" ");
@@ -7924,23 +7967,31 @@ function el(name, attributes = {}, ...children) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
     else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children.flat(9).filter((child) => child || child === 0));
+  made.append(...nodes(children));
   return made;
 }
 
 // A text that leaves the direction of what is around it alone, whatever is in it.
-const own = (...text) => el("bdi", {}, text);
-const note = (...text) => el("p.note", {}, text);
-const code = (text) => el("code", {}, text);
+const own = (...text) => el("bdi", text);
+const note = (...text) => el("p.note", text);
 const link = (href, ...text) => el("a", { href }, text);
 const say = (text) => (byId("live").textContent = text);
 const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
-const section = (title, ...parts) => [el("h2", {}, title), parts];
-const field = (text, input) => el("label.wide", {}, text, input);
+const section = (title, ...parts) => [el("h2", title), parts];
+const tableSection = (title, columns, rows, options) =>
+  section(title, table(title, columns, rows, options));
+const field = (text, input) => el("label.wide", text, input);
+const form = (name, submit, ...parts) => el(name, { onsubmit: (event) => {
+  event.preventDefault();
+  submit();
+} }, parts);
+const fields = (title, submit, ...parts) =>
+  form("form", submit, el("fieldset", el("legend", title), parts));
 const select = (options, attributes = {}) => el("select", attributes,
-  options.map(([value, text, selected]) => el("option", { value, selected }, text)));
-const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
-  el("", {}, el("dt", {}, name), el("dd", {}, value))));
+  options.map(([value, text = value, selected]) => el("option", { value, selected }, text)));
+const list = (items, kind = "ul") => el(kind, items.map((item) => el("li", item)));
+const pairs = (kind, terms) => el(kind, terms.filter(Boolean).map(([name, value]) =>
+  el("", el("dt", name), el("dd", value))));
 
 // A part of a bar: the page's policy for content allows no style in an attribute.
 function part(name, side, value, all) {
@@ -7952,9 +8003,9 @@ function part(name, side, value, all) {
 // A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
-const columnOf = (kind) => (...parts) => ({ ...column(...parts), kind });
-const figures = columnOf(".n"), times = columnOf(".t"), texts = columnOf(".w");
-const costs = (key, name) => figures(key, name, (row) => money(row[key]));
+const columnOf = (kind, write) => (key, name, show = (row) => write(row[key]), ...more) =>
+  ({ ...column(key, name, show, ...more), kind });
+const figures = columnOf(".n", number), costs = columnOf(".n", money), times = columnOf(".t", when);
 
 /**
  * @param {string} caption
@@ -7964,7 +8015,7 @@ const costs = (key, name) => figures(key, name, (row) => money(row[key]));
  */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
-  if (!rows.length) return [beside && el(".row", {}, beside), note(t("nothing"))];
+  if (!rows.length) return [beside && el(".row", beside), note(t("nothing"))];
   const words = new Map(rows.map((row) =>
     [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" }), rest = note();
@@ -7974,23 +8025,23 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
     "data-column": one.name, role: at ? "cell" : "rowheader", scope: !at && "row",
   }, own(one.show(row)));
 
-  function fill() {
+  function show() {
     let found = rows.filter((row) => words.get(row)?.includes(wanted));
     const by = columns.find((one) => one.key === sorted.key);
     if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
-    body.replaceChildren(...found.slice(0, shown).map((row) =>
+    fill(body, found.slice(0, shown).map((row) =>
       el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
     heads.forEach((head, at) => head.setAttribute("aria-sort",
       columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
-    rest.replaceChildren(...(!found.length ? ["Nothing found."] : found.length <= shown ? [] : [
+    fill(rest, found.length ? found.length > shown && [
       `${number(shown)} / ${number(found.length)} `,
-      button(t("show_all"), () => { shown = Infinity; fill(); })]));
+      button(t("show_all"), () => { shown = Infinity; show(); })] : "Nothing found.");
     return found.length;
   }
 
   function sort(one) {
     sorted = { key: one.key, sign: sorted.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
-    fill();
+    show();
   }
 
   const heads = columns.map((one) =>
@@ -7998,11 +8049,11 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
       plain ? one.name : button(one.name, () => sort(one))));
   const input = search && el("input", { type: "search", autocomplete: "off", oninput: () => {
     wanted = input.value.trim().toLowerCase();
-    say(`${number(fill())} found`);
+    say(`${number(show())} found`);
   } });
-  fill();
+  show();
   return [
-    (input || beside) && el(".row", {}, beside, input && field(search, input)),
+    (input || beside) && el(".row", beside, input && field(search, input)),
     el(plain ? "table.plain" : "table", { role: "table", "aria-label": caption },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
     rest,
@@ -8010,10 +8061,10 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
 }
 
 // The columns of use: a cost only where anything has a price.
-const useColumns = (rows, ...keys) => [
+const useColumns = (rows) => [
   ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
-    .filter(([key]) => !keys.length || keys.includes(key))
-    .map(([key, word]) => figures(key, t(word), (row) => number(row[key]))),
+    .filter(([key]) => rows.some((row) => key in row))
+    .map(([key, word]) => figures(key, t(word))),
   ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
 ];
 
@@ -8021,18 +8072,13 @@ const useColumns = (rows, ...keys) => [
 
 /** @param {Limit} limit */
 const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
-/** @param {Limit} limit */
 const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
 /** @param {Limit} limit */
 const warnedAt = (limit) =>
   Number(/ warn (\d+)%/.exec(limit.limit)?.[1] ?? state.me?.soft_limit_percent ?? 80);
-/** @param {Limit} limit */
 const isOwn = (limit) => limit.scope === "user";
-/** @param {Limit} limit */
 const left = (limit) => amount(limit, Math.max(0, limit.remaining));
-/** @param {Limit} limit */
 const percent = (limit) => number(share(limit) / 100, { style: "percent" });
-/** @param {Limit} limit */
 const textOf = (limit) => limit.text || limit.limit || "";
 /** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
@@ -8051,10 +8097,10 @@ function limitCard(limit) {
   const parts = [limit.used, limit.reserved].map((value) =>
     part("i", "width", limit.amount > 0 ? value : 1, limit.amount || 1));
   const kind = kindOf(limit), used = amount(limit, limit.used);
-  return el(`li.card${kind}`, {},
-    el("h2", {}, own(textOf(limit)), " ",
-      kind === ".over" && [el("span.tag.bad", {}, t("reached")), " "],
-      !isOwn(limit) && el("span.tag", {}, t("shared"), ": ", own(limit.scope))),
+  return el(`li.card${kind}`,
+    el("h2", own(textOf(limit)), " ",
+      kind === ".over" && [el("span.tag.bad", t("reached")), " "],
+      !isOwn(limit) && el("span.tag", t("shared"), ": ", own(limit.scope))),
     el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
       "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
       "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
@@ -8068,8 +8114,8 @@ function limitCard(limit) {
 }
 
 const limitCards = (limits) => [
-  el("ul.cards", {}, countable(limits).map(limitCard)),
-  el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
+  el("ul.cards", countable(limits).map(limitCard)),
+  list(limits.filter(isMoment).map((limit) => own(textOf(limit)))),
 ];
 
 /** @param {Me["days"]} rows */
@@ -8088,11 +8134,11 @@ function dayChart(rows) {
   days.map((one, at) => el("", { title: `${day(one.day)}: ${number(sum(one))} ${t("tokens")}` },
     part("i.second", "height", one.output_tokens, most),
     part("i.first", "height", one.input_tokens, most),
-    at % every === 0 && at + every <= days.length && el("span", {}, day(one.day)))));
+    at % every === 0 && at + every <= days.length && el("span", day(one.day)))));
   return rows.length ? [
-    el("figure", {}, note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
+    el("figure", note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
       note(el("i.key.first"), t("input"), " ", el("i.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
+    el("details", el("summary", `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
 }
@@ -8107,18 +8153,18 @@ function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
   return [
-    data.exempt && el("p.said", {}, afterLimits ? "Exempt: use is recorded, but never refused."
+    data.exempt && el("p.said", afterLimits ? "Exempt: use is recorded, but never refused."
       : t("exempt")),
     data.limits.length ? limitCards(data.limits)
-      : el("p", {}, afterLimits ? "No limits apply." : t("no_limits")),
+      : el("p", afterLimits ? "No limits apply." : t("no_limits")),
     afterLimits || grantTable(data.grants, data.limits),
     section(t("by_day"), dayChart(data.days)),
-    section(t("by_model"), table(t("by_model"),
-      [column("model", t("model")), ...useColumns(data.month)], data.month)),
-    section(t("replies"), table(t("replies"), [
+    tableSection(t("by_model"),
+      [column("model", t("model")), ...useColumns(data.month)], data.month),
+    tableSection(t("replies"), [
       times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
-      ...useColumns(data.replies, "input_tokens", "output_tokens"),
-    ], data.replies)),
+      ...useColumns(data.replies),
+    ], data.replies),
   ];
 }
 
@@ -8136,26 +8182,23 @@ function grantTable(grants, limits, revoke) {
       ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
     return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
   };
-  return rows.length > 0 && section(t("grants"), table(t("grants"), [
+  return rows.length > 0 && tableSection(t("grants"), [
     column("limit", t("limit"), granted),
     figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
     column("reason", t("reason")),
-    times("expires_at", t("until"), (row) => when(row.expires_at)),
+    times("expires_at", t("until")),
     ...(revoke ? [column("id", "Revoke", (row) => {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
       const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
-      return el("form.row", { onsubmit: (event) => {
-        event.preventDefault();
-        revoke(row, why.value, control);
-      } }, why, control);
+      return form("form.row", () => revoke(row, why.value, control), why, control);
     })] : []),
-  ], rows, { plain: true }));
+  ], rows, { plain: true });
 }
 
 async function myView() {
   const data = await call(`me?language=${tag}`);
-  return [el(".row.title", {}, el("h1", {}, t("title")), button(t("refresh"), () => route())),
+  return [el(".row.title", el("h1", t("title")), button(t("refresh"), () => route())),
     userParts(data)];
 }
 
@@ -8169,37 +8212,32 @@ function since() {
 }
 
 const report = (by) => call(`report?by=${by}&since=${since()}`);
-const periodPicker = () => {
-  const input = select(Object.entries(PERIODS).map(([value, text]) =>
-    [value, text, value === state.period]), {
-    onchange: () => { state.period = input.value; route(); },
-  });
-  return el("label", {}, "Period", input);
-};
+const periodPicker = () => el("label", "Period", select(
+  Object.entries(PERIODS).map(([value, text]) => [value, text, value === state.period]),
+  { onchange: (event) => { state.period = event.target.value; route(); } },
+));
 const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
   [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
     download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
-const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
-  row.name || row.email || row.user_id);
+const nameOf = (user) => user.name || user.email || user.user_id;
+const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`, nameOf(row));
 
+// What a row tells of its most used limit; something else where it has none.
+const ofMost = (read, none) => (row) => (row.most ? read(row.most) : none);
 const limitColumns = () => [
-  texts("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit"),
-    (row) => (row.most ? textOf(row.most) : "")),
-  figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
-    (row) => (row.most ? share(row.most) : -1)),
-  figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
-    (row) => row.most?.remaining ?? Infinity),
+  columnOf(".w")("limit", "Limit", ofMost(textOf, "no limit"), ofMost(textOf)),
+  figures("percent", "Used", ofMost(percent, "–"), ofMost(share, -1)),
+  figures("left", "Left", ofMost(left, "–"), ofMost((limit) => limit.remaining, Infinity)),
   times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
 ];
-const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
-  order: { key: "percent", sign: -1 } };
+const nearFirst = { kind: ofMost(kindOf, ""), order: { key: "percent", sign: -1 } };
 
 function userTable(users, more = [], options = {}) {
   // A pool is nobody's own: it has rows of its own.
   const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits.filter(isOwn)) }));
   return table("Users, the most used limit of each", [
     column("user", "User", (row) => [userLink(row), row.exempt && [" ",
-      el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
+      el("span.tag", "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
     column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
     column("policy", "Policy"), ...limitColumns(), ...more,
   ], rows, { ...nearFirst, ...options });
@@ -8209,38 +8247,34 @@ async function overview() {
   const [all, days, near, pools, refused] = await Promise.all([call("overview"), report("day"),
     call("users?near=true"), call("pools"), call(`shadow?since=${since()}`).catch(() => [])]);
   const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
-  const over = near.filter((row) =>
-    row.limits.some((limit) => isOwn(limit) && kindOf(limit) === ".over"));
+  const over = near.filter((row) => kindOf(mostUsed(row.limits.filter(isOwn))) === ".over");
   const full = poolRows(pools).filter((row) => kindOf(row.most));
-  const notices = all.notices || [], checks = all.checks || [];
   return [
-    el("h1", {}, "Overview"),
-    el(".row", {}, periodPicker()),
+    el(".row", periodPicker()),
     pairs("dl.totals", [["Requests", number(sum("requests"))],
       ["Input tokens", number(sum("input_tokens"))],
       ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
       ["Users over a limit", number(over.length)],
       ["Users near a limit", number(near.length - over.length)]]),
-    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
-    notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
-      el("li", {}, text))), link("#policies", "Correct the policies")),
+    all.shadow_mode && el("p.said", "Shadow mode is on: nobody is refused."),
+    all.notices.length > 0 && el(".said.bad", list(all.notices),
+      link("#policies", "Correct the policies")),
     section("Users near or over a limit", near.length
       ? [note("Open a user to grant more, or to reset a limit."), userTable(near)]
       : note("Nobody.")),
     full.length > 0 && section("Pools near or over a limit", poolTable(full)),
     section("By day", dayChart(days)),
-    refused.length > 0 && section("Shadow mode would have refused",
-      table("Would-have-been refusals", [
-        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
-        column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
-      ], refused, { search: "Search refusals" })),
-    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
-      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
-    el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
-      check.text))), table("Ways to a model", [column("name", "Way to a model"),
-      column("state", "State"), column("detail", "What happens")], all.doors || [],
-    { plain: true })),
+    refused.length > 0 && tableSection("Shadow mode would have refused", [
+      times("at", "Time"), column("email", "User", userLink), column("model", "Model"),
+      column("limit", "Limit"), column("policy", "Policy"),
+    ], refused, { search: "Search refusals" }),
+    section("Installation",
+      note(`Usage Limits ${all.version}, Open WebUI ${all.open_webui}, ledger: ${all.ledger}, `,
+        `days as in ${all.timezone}`),
+      list(all.checks.map(({ ok, text }) =>
+        [ok ? el("span.good", "OK: ") : el("span.bad", "Note: "), text])),
+      table("Ways to a model", [column("name", "Way to a model"), column("state", "State"),
+        column("detail", "What happens")], all.doors, { plain: true })),
     section("Files", files("day", "each day"),
       files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
@@ -8251,21 +8285,24 @@ async function usersView() {
   const sums = new Map(used.map((row) => [row.user_id, row]));
   const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
     cost_usd: sums.get(row.user_id)?.cost_usd }));
-  const more = [figures("tokens", "Tokens", (row) => number(row.tokens))];
+  const more = [figures("tokens", "Tokens")];
   if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
-  return [el("h1", {}, "Users"), userTable(rows, more,
-    { search: "Search users, groups, policies", beside: periodPicker() }),
-  files("user", "all users")];
+  return [
+    userTable(rows, more, { search: "Search users, groups, policies", beside: periodPicker() }),
+    files("user", "all users"),
+  ];
 }
 
 const useView = (title, by, key, name) => async () => {
   const rows = await report(by), label = (row) => row[name] || row[key] || `no ${by}`;
-  return [el("h1", {}, title), table(title,
-    [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows,
-    { search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
-      order: { key: "input_tokens", sign: -1 } }),
-  files(by, `all ${title.toLowerCase()}`),
-  by === "group" && note("Who is in several groups counts in each of them.")];
+  return [
+    table(title, [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows, {
+      search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+      order: { key: "input_tokens", sign: -1 },
+    }),
+    files(by, `all ${title.toLowerCase()}`),
+    by === "group" && note("Who is in several groups counts in each of them."),
+  ];
 };
 
 const poolRows = (pools) => pools.flatMap((pool) =>
@@ -8275,10 +8312,8 @@ const poolTable = (rows, options = {}) => table("Pools and their limits", [
   column("group", "Group", (row) => row.group || "everyone"), ...limitColumns(),
 ], rows, { ...nearFirst, ...options });
 
-async function poolsView() {
-  return [el("h1", {}, "Pools"),
-    poolTable(poolRows(await call("pools")), { search: "Search pools" })];
-}
+const poolsView = async () =>
+  [poolTable(poolRows(await call("pools")), { search: "Search pools" })];
 
 // Grant, reset, revoke
 
@@ -8300,26 +8335,22 @@ function actions(who, limits, grants) {
   const limit = select(those.map((one) => [one.limit, textOf(one)]));
   const much = el("input", { required: true, placeholder: "10k" });
   const [whyMore, whyReset] = [reasonInput(), reasonInput()];
-  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const give = el("button.main", "Grant"), zero = el("button", "Reset");
   const checks = those.map((one) => el("input", { type: "checkbox", value: one.limit }));
-  const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
-    event.preventDefault();
-    onsubmit();
-  } }, el("fieldset", {}, el("legend", {}, title), parts));
   return [
     said,
-    those.length > 0 && section("Grant or reset", el(".cards", {},
-      form("Grant more until the limit resets", () => change(give, "POST", "grants", {
+    those.length > 0 && section("Grant or reset", el(".cards",
+      fields("Grant more until the limit resets", () => change(give, "POST", "grants", {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
       }, "Granted"), field("Limit", limit),
-      el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      form("Reset use to zero", () => {
+      el(".row", field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
+      fields("Reset use to zero", () => {
         const chosen = checks.filter((one) => one.checked).map((one) => one.value);
         if (!chosen.length) checks[0].focus();
         else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
           "Reset");
-      }, checks.map((check, at) => el("label.check", {}, check, textOf(those[at]))),
-      el(".row", {}, field("Reason", whyReset), zero)))),
+      }, checks.map((check, at) => el("label.check", check, textOf(those[at]))),
+      el(".row", field("Reason", whyReset), zero)))),
     grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
       `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
@@ -8328,8 +8359,8 @@ function actions(who, limits, grants) {
 async function userView(id) {
   const data = await call(`users/${encodeURIComponent(id)}?language=en`);
   return [
-    el("p", {}, link("#users", "All users")),
-    el("h1", {}, data.name || data.email || data.user_id),
+    el("p", link("#users", "All users")),
+    el("h1", nameOf(data)),
     note([data.email, data.groups.length && `Groups: ${data.groups.join(", ")}`,
       `Policy: ${data.policy}`].filter(Boolean).join(" · ")),
     userParts(data,
@@ -8342,8 +8373,8 @@ async function poolView(name) {
   if (!found.length) throw Object.assign(new Error(`There is no pool "${name}".`), { status: 404 });
   const limits = found.flatMap((one) => one.limits);
   return [
-    el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
-    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+    el("p", link("#pools", "All pools")), el("h1", name), limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants)),
   ];
 }
 
@@ -8366,59 +8397,61 @@ function addLimit(text, head, limit) {
 
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
-  let timer, asked = 0;
+  let timer, asked = 0, loaded = state.draft?.loaded ?? kept.version;
   const numbers = el("ol", { "aria-hidden": "true" });
   const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
     autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
-  area.value = state.draft ?? kept.policies;
+  area.value = state.draft?.text ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
   const replayed = el("", { role: "status" });
-  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
+  const saved = el("p.said", { id: "saved", role: "status" });
+  const versions = kept.versions.filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
   const scrollToLine = (line) => (area.scrollTop = Math.max(0, (line - 5) * 21));
 
   function goTo(line) {
-    const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
+    const lines = area.value.split("\n"), end = lines.slice(0, line).join("\n").length;
     area.focus();
-    area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
+    area.setSelectionRange(end - (lines[line - 1] ?? "").length, end);
     scrollToLine(line);
   }
 
   function show(checked) {
-    const lines = area.value.split("\n");
-    const errors = checked?.errors || [];
-    numbers.replaceChildren(...lines.map((_, at) =>
-      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
+    const errors = checked?.errors ?? [];
+    fill(numbers, area.value.split("\n").map((_, at) =>
+      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", at + 1)));
     numbers.scrollTop = area.scrollTop;
     save.disabled = !checked || errors.length > 0 || area.value === kept.policies;
     if (!checked) return; // until the server has looked at it
     area.setAttribute("aria-invalid", String(errors.length > 0));
-    result.replaceChildren(errors.length ? el("ul.errors", {}, errors.map((one) => el("li.bad", {},
+    fill(result, errors.length ? el("ul.errors", errors.map((one) => el("li.bad",
       one.line && [button(`Line ${one.line}`, () => goTo(one.line)), " "],
-      `${one.where || ""}: ${one.given || ""}${one.allowed ? `; allowed: ${one.allowed}` : ""}`)))
-      : el("p.good", {}, `No errors. ${area.value === kept.policies
-        ? "This is what is in force." : "Save puts it in force."}`));
+      `${one.where}: ${one.given}`, one.allowed && `; allowed: ${one.allowed}`)))
+      : el("p.good", "No errors. ", area.value === kept.policies
+        ? "This is what is in force." : "Save puts it in force."));
     if (errors.length) return;
-    const nobody = checked.unmatched || [];
-    means.replaceChildren(...(nobody.length
-      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []),
-    ...table("What each table means", [
-      column("table", "Table", (row) => code(row.table)),
-      column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
-      figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
-    ], checked.summary || [], { plain: true }).filter(Boolean));
+    fill(means,
+      checked.unmatched.length > 0 &&
+        el("p.said.bad", `Nobody is meant by: ${checked.unmatched.join(", ")}`),
+      table("What each table means", [
+        column("table", "Table", (row) => el("code", row.table)),
+        column("limits", "Limits", (row) => row.limits.join("; ")),
+        figures("users", "Users"),
+      ], checked.summary, { plain: true }));
   }
 
-  const failed = (error) =>
-    ({ failed: true, errors: [{ where: "The server", given: error.message }] });
+  const failed = (error) => error.status === 409 ? error.data
+    : { failed: true, errors: [{ where: "The server", given: error.message }] };
   const ask = (path, method, more) =>
     call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
 
   function changed() {
     const turn = ++asked;
-    state.draft = area.value === kept.policies ? null : area.value;
+    const same = area.value === kept.policies;
+    if (same) [loaded, saved.textContent] = [kept.version, ""];
+    state.draft = same ? null : { text: area.value, loaded };
     show(null);
     clearTimeout(timer);
     const check = async () => {
@@ -8437,38 +8470,43 @@ async function policiesView() {
 
   async function keep() {
     save.disabled = true;
-    const answer = await ask("", "PUT");
-    if (answer.errors?.length) return show(answer);
-    state.draft = null;
-    await route();
-    byId("saved").textContent = "Saved. It is in force from now on.";
-    return byId("policies").focus();
+    const answer = await ask("", "PUT", { version: loaded });
+    if (answer.errors?.length) show(answer);
+    else if (answer.detail) { // somebody else has saved meanwhile
+      Object.assign(kept, answer);
+      loaded = kept.version;
+      changed();
+      fill(saved, answer.detail,
+        " Save again to replace that text, or discard your changes to load it.");
+    } else {
+      state.draft = null;
+      await route();
+      fill(byId("saved"), "Saved. It is in force from now on.");
+      byId("policies").focus();
+    }
   }
 
-  async function simulate(event) {
-    event.preventDefault();
-    replayed.replaceChildren(note("Replaying …"));
+  async function simulate() {
+    fill(replayed, note("Replaying …"));
     const found = await ask("/simulate", "POST", { days: Number(days.value) });
-    if (found.errors?.length) show(found);
-    replayed.replaceChildren(...(found.errors?.length ? [] : [
-      el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+    if (found.errors.length) show(found);
+    fill(replayed, !found.errors.length && [
+      el("p", `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
         number(found.refused)} would have been refused.`, found.cost_saved_usd > 0 &&
         ` That would have saved ${money(found.cost_saved_usd)}.`),
-      ...table("Who would have been refused", [
+      table("Who would have been refused", [
         column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
-        times("first_at", "First", (row) => when(row.first_at)),
-        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
-      ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
+        times("first_at", "First"), times("last_at", "Last"), costs("cost_saved_usd", "Saved"),
+      ], found.users, { order: { key: "refused", sign: -1 } })]);
   }
 
-  const kind = select(["group", "user", "role", "pool"].map((one) => [one, one]));
+  const kind = select([["group"], ["user"], ["role"], ["pool"]]);
   const name = el("input", { required: true, list: "names", placeholder: "Students" });
   const limit = el("input", { required: true, placeholder: "50k tokens/day" });
   const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
   const version = select(versions.map((one, at) =>
     [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
-  const add = (event) => {
-    event.preventDefault();
+  const add = () => {
     const who = name.value.trim();
     const head = `[${kind.value}.${/^[\w-]+$/.test(who) ? who : JSON.stringify(who)}]`;
     put(addLimit(area.value, head, limit.value.trim()));
@@ -8477,25 +8515,23 @@ async function policiesView() {
   };
   changed();
   return [
-    el("h1", {}, "Policies"),
-    el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
-      el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+    fields("Add a limit", add,
+      list(["Say who: a group, a user’s e-mail, a role, or a pool.",
         "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
-        "Add it to the text, see below what it means, and save."].map((step) =>
-        el("li", {}, step))),
-      el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
-        el("button", {}, "Add to the text")))),
+        "Add it to the text, see below what it means, and save."], "ol.note"),
+      el(".row", el("label", "For", kind), field("Name", name), field("Limit", limit),
+        el("button", "Add to the text"))),
     el("datalist", { id: "names" }, groups.filter((row) => row.group_name).map((row) =>
       el("option", { value: row.group_name }))),
-    section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
-      versions.length > 0 && [el("label", {}, "Earlier versions", version),
+    section("Text", el(".editor", numbers, area), result, el(".row", save,
+      versions.length > 0 && [el("label", "Earlier versions", version),
         button("Load this version", () => put(versions[version.value].policies))],
       button("Discard changes", () => put(kept.policies))),
-    el("p.said", { id: "saved", role: "status" })),
+    saved),
     section("What it means", means),
     section("Simulate", note("Replays what is on record against the text above."),
-      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
-        el("button", {}, "Simulate")), replayed),
+      form("form.row", simulate, el("label", "Days", days), el("button", "Simulate")),
+      replayed),
   ];
 }
 
@@ -8510,15 +8546,17 @@ const VIEWS = {
 const DETAILS = { user: ["users", userView], pool: ["pools", poolView] };
 
 async function call(path, method = "GET", body = undefined) {
-  const headers = { Accept: "application/json" }, token = stored("token");
-  if (token) headers.Authorization = `Bearer ${token}`;
-  if (body) headers["Content-Type"] = "application/json";
-  const answer = await fetch(BASE + path,
-    { method, headers, cache: "no-store", ...(body ? { body: JSON.stringify(body) } : {}) });
+  const token = stored("token");
+  const answer = await fetch(BASE + path, {
+    method, cache: "no-store",
+    headers: { Accept: "application/json", "Content-Type": "application/json",
+      ...(token && { Authorization: `Bearer ${token}` }) },
+    ...(body ? { body: JSON.stringify(body) } : {}),
+  });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
-  throw Object.assign(new Error(said), { status: answer.status });
+  throw Object.assign(new Error(said), { status: answer.status, data });
 }
 
 async function route(event) {
@@ -8533,18 +8571,20 @@ async function route(event) {
     const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
     if (detail || view !== "me") tag = "en";
     nav.hidden = !admin;
-    nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
+    fill(nav, Object.entries(VIEWS).map(([key, [title]]) => el("a", {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
-    parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
+    const [title, show] = VIEWS[view];
+    parts = detail ? await detail[1](decodeURIComponent(id))
+      : [view !== "me" && el("h1", title), await show()];
   } catch (/** @type {any} */ error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
+    parts = [el("h1", t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
       el("p.said.bad", { role: "alert" }, state.me && error.status === 404 ? error.message
         : `${t("failed")} (${error.message})`), button(t("refresh"), () => route())]];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
   main.lang = tag;
   main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  main.replaceChildren(...parts.flat(9).filter(Boolean));
+  fill(main, parts);
   main.removeAttribute("aria-busy");
   document.title = main.querySelector("h1").textContent;
   if (event) {
@@ -8611,7 +8651,7 @@ TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once.
 ARENA_SENTENCE = "An arena model inside of another can't be counted. Choose a model."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
-PAGE_UNREACHABLE = "The ledger can't be reached. Try again later."
+PAGE_UNREACHABLE = "The database can't be reached, or is busy. Try again later."
 TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task or a function."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
@@ -10600,6 +10640,31 @@ def storable(texts: Iterable[str]) -> list[str]:
     """Those texts that a database can have: PostgreSQL takes no NUL."""
     return [text for text in texts if "\x00" not in text]
 
+@contextmanager
+def host_database() -> Iterator[None]:
+    """Open WebUI's own functions, whose database may be away.
+
+    Raises:
+        HostDatabaseError: It is. The driver's text may quote parameters; its class says enough.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise HostDatabaseError(f"{type(error).__name__} in Open WebUI's database") from None
+
+async def read_valves(function_id: str) -> dict[str, Any]:
+    """What is stored of a function's valves; {} where none were ever saved.
+
+    Raises:
+        HostDatabaseError: They can't be read. Open WebUI logs why, and says None.
+    """
+    functions = import_module("open_webui.models.functions").Functions
+    with host_database():
+        stored: dict[str, Any] | None = await functions.get_function_valves_by_id(function_id)
+    if stored is None:  # for all defaults that would be taken, and no limits
+        raise HostDatabaseError("valves that can't be read in Open WebUI's database")
+    return stored
+
 def host_reader() -> TransactionRunner:
     """Open WebUI's own database, for where the ledger has another one."""
     db = import_module("open_webui.internal.db")
@@ -11424,7 +11489,21 @@ class LedgerWorker:
             LedgerError: The database can't be read.
             LedgerDataError: It refuses the question.
         """
-        return self.ledger.read(work, getattr(self.turn, "deadline", None))
+        return self.ledger.read(work, self._deadline)
+
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[None]:
+        """Let what this thread asks of the ledger meanwhile fail where it isn't done by then."""
+        self.turn.deadline = deadline
+        try:
+            yield
+        finally:
+            self.turn.deadline = None
+
+    @property
+    def _deadline(self) -> float | None:
+        deadline: float | None = getattr(self.turn, "deadline", None)
+        return deadline
 
     @property
     def database_kind(self) -> str:
@@ -11433,16 +11512,16 @@ class LedgerWorker:
 
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
-        self.ledger.prepare()
+        self.ledger.prepare(self._deadline)
 
     def change(
         self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
-        return self.ledger.change(work, scopes)
+        return self.ledger.change(work, scopes, self._deadline)
 
     def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        self.ledger.prepare(getattr(self.turn, "deadline", None))
+        self.prepare()
         return self.read(work)
 
     def close(self) -> None:
@@ -11656,14 +11735,11 @@ class Accounting(LedgerWorker):
         deadline, crowded = new_deadline(), self.is_crowded
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            self.turn.deadline = deadline
-            try:
+            with self.until(deadline):
                 reply = build()
                 if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
                     reply.expected_output = self.lengths.expected(model)
-            finally:
-                self.turn.deadline = None
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
@@ -12358,12 +12434,13 @@ class PageError(Exception):
     Args:
         status: The HTTP status.
         detail: What is wrong, in a sentence.
+        more: What else the answer has.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, **more: str) -> None:
         super().__init__(detail)
         self.status = status
-        self.detail = detail
+        self.content = {"detail": detail, **more}
 
 def read_flag(text: str | None) -> bool:
     """A parameter that is true or not.
@@ -12428,7 +12505,7 @@ def error_answer(error: Exception) -> Response:
     status, content = 500, {"detail": PAGE_FAULT}
     match error:
         case PageError():
-            status, content = error.status, {"detail": error.detail}
+            status, content = error.status, error.content
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
@@ -12439,9 +12516,10 @@ def error_answer(error: Exception) -> Response:
             return answer
         case ConfigurationError():
             status, content = 400, {"detail": str(error)}
-        case LedgerError():
+        case LedgerError() | HostDatabaseError() | SQLAlchemyError():  # the last from the sign-in
             status, content = 503, {"detail": PAGE_UNREACHABLE}
-            log.error("Usage limits: %s; a page was not shown", error)
+            why = type(error).__name__ if isinstance(error, SQLAlchemyError) else error
+            log.error("Usage limits: %s; a page was not shown", why)
         case LedgerDataError():
             log.error("Usage limits: %s; a page was not shown", error)
         case _:
@@ -13701,6 +13779,7 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
 # The policies editor: a text checked, explained, replayed and saved.
 
 LONGEST_POLICIES = 1_000_000
+LONGEST_VERSION_TAG = 100
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
 # One at a time, since each keeps a core busy for seconds.
@@ -13989,6 +14068,7 @@ def list_versions(data: PageData) -> Json:
     rows = data.read(read_versions)
     return {
         "policies": text,
+        "version": version_tag(text, rows),
         **explain_policies(data, text),
         "versions": [
             {
@@ -14001,30 +14081,72 @@ def list_versions(data: PageData) -> Json:
         ],
     }
 
-async def store_policies(function_id: str, text: str) -> str:
-    """Save a text as Open WebUI's own form does; returns the one that was there before.
+def read_loaded(body: Json) -> str | None:
+    """The version that whoever saves has loaded; None from a program that doesn't say.
 
     Raises:
+        PageError: It can't be one.
+    """
+    loaded = body.get("version")
+    if loaded is not None and (not isinstance(loaded, str) or len(loaded) > LONGEST_VERSION_TAG):
+        raise PageError(400, "version: as GET /usage-limits/api/policies has it, or none")
+    return loaded
+
+def claim_version(
+    data: PageData, before: str, text: str, by: str, loaded: str | None
+) -> tuple[str, ...]:
+    """Keep a text that is about to be saved, so that no other worker takes one beside it.
+
+    Args:
+        data: The ledger.
+        before: The text that is in force.
+        text: The new one.
+        by: Who saves it.
+        loaded: The version that it was made from; None for whichever.
+
+    Returns:
+        The ids of what was kept, to be taken back where the text can't be saved.
+
+    Raises:
+        PageError: Another text was saved since that was loaded.
+    """
+
+    def claim(connection: Connection) -> tuple[str, ...] | Sequence[Row[Any]]:
+        rows = read_versions(connection)
+        if text != before and loaded not in (None, version_tag(before, rows)):
+            return rows
+        return keep_version(connection, before, text, by, int(data.now.timestamp()))
+
+    made = data.accounting.change(claim, {"policies"})
+    if isinstance(made, tuple):
+        return made
+    who = made[0].saved_by if made and made[0].policies == before else ""
+    sentence = f"{who or 'Somebody'} has saved other policies since yours were loaded. "
+    tag = version_tag(before, made)
+    raise PageError(409, f"{sentence}Yours are not saved.", policies=before, version=tag)
+
+async def store_policies(function_id: str, text: str) -> None:
+    """Save a text as Open WebUI's own form does.
+
+    Raises:
+        HostDatabaseError: The other valves can't be read.
         PageError: Open WebUI doesn't save it.
     """
     functions = import_module("open_webui.models.functions").Functions
-    stored = await functions.get_function_valves_by_id(function_id) or {}
+    stored = await read_valves(function_id)
     values = {name: value for name, value in stored.items() if value is not None}
     valves = AdminValves.model_validate({**values, "policies": text})
-    saved = await functions.update_function_valves_by_id(
-        function_id, valves.model_dump(exclude_unset=True)
-    )
+    with host_database():
+        saved = await functions.update_function_valves_by_id(
+            function_id, valves.model_dump(exclude_unset=True)
+        )
     if saved is None:
-        raise PageError(503, "Open WebUI could not save the policies.")
-    return str(stored.get("policies") or "")
+        raise PageError(503, "Open WebUI could not save the policies. Try again later.")
 
-def note_version(data: PageData, before: str, text: str, by: str) -> Json:
-    """Keep a text that was saved, and say what it means."""
-    accounting, now = data.accounting, int(data.now.timestamp())
-    accounting.change(
-        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
-    )
-    return {"errors": [], "policies": text, **explain_policies(data, text)}
+def saved_answer(data: PageData, text: str) -> Json:
+    """What a text means that was saved just now, and its version."""
+    tag = version_tag(text, data.read(read_versions))
+    return {"errors": [], "policies": text, "version": tag, **explain_policies(data, text)}
 
 # ================================== helpers/openwebui/answers.py ==================================
 # Answers on their way to the client: read for their usage, or replaced by a refusal.
@@ -14480,17 +14602,15 @@ class PassthroughGuard:
     async def _ask_switch(self) -> Switch:
         functions = import_module("open_webui.models.functions").Functions
         asked_at = time.monotonic()
-        if hasattr(functions, "get_active_filter_ids"):
-            active = dict(await functions.get_active_filter_ids())
-            on, everywhere = self.function_id in active, bool(active.get(self.function_id))
-        else:
-            function = await functions.get_function_by_id(self.function_id)
-            on = bool(function is not None and function.is_active)
-            everywhere = bool(function is not None and function.is_global)
-        valves = None
-        if on:
-            stored = await functions.get_function_valves_by_id(self.function_id)
-            valves = AdminValves(**(stored or {}))
+        with host_database():
+            if hasattr(functions, "get_active_filter_ids"):
+                active = dict(await functions.get_active_filter_ids())
+                on, everywhere = self.function_id in active, bool(active.get(self.function_id))
+            else:
+                function = await functions.get_function_by_id(self.function_id)
+                on = bool(function is not None and function.is_active)
+                everywhere = bool(function is not None and function.is_global)
+        valves = AdminValves(**await read_valves(self.function_id)) if on else None
         return Switch(on, everywhere, asked_at, valves)
 
     async def covers(self, model_id: str, app: Any) -> bool:
@@ -14733,6 +14853,7 @@ class PageRequest:
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
         everywhere: Whether the filter is on for all models.
+        deadline: Until when it has its turn to change something, by `time.monotonic`.
     """
 
     guard: PassthroughGuard
@@ -14741,6 +14862,7 @@ class PageRequest:
     parameters: MutableMapping[str, str]
     body: Json
     everywhere: bool
+    deadline: float
 
     @property
     def actor(self) -> str:
@@ -14752,12 +14874,13 @@ Handler = Callable[[PageRequest], object]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path of the JSON; what changes something takes a body, or is a DELETE."""
+    """One path of the JSON; whatever isn't a GET takes a body."""
 
     method: str
     path: str
     handler: Handler
     for_all: bool = False
+    changes: bool = False
 
 def answer_me(asked: PageRequest) -> object:
     """The user's own limits and use."""
@@ -14856,9 +14979,9 @@ ROUTES = (
     Route("GET", "/api/policies", answer_policies),
     Route("POST", "/api/policies/check", answer_check),
     Route("POST", "/api/policies/simulate", answer_simulation),
-    Route("POST", "/api/grants", answer_grant),
-    Route("DELETE", "/api/grants/{key}", answer_revoke),
-    Route("POST", "/api/resets", answer_reset),
+    Route("POST", "/api/grants", answer_grant, changes=True),
+    Route("DELETE", "/api/grants/{key}", answer_revoke, changes=True),
+    Route("POST", "/api/resets", answer_reset, changes=True),
 )
 
 class UsagePages:
@@ -14872,6 +14995,8 @@ class UsagePages:
     def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
+        # Changes wait for locks: nobody who only reads waits with them.
+        self._changing = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-changes")
         self._waiting: list[str] = []  # users by id, once for each question
         self._saving = asyncio.Lock()
         self._app = self._make_app(app)
@@ -14884,6 +15009,11 @@ class UsagePages:
                 MutableHeaders(scope=message).update(PAGE_HEADERS)
             await send(message)
 
+        try:
+            await note_key(scope)
+        except Exception as error:
+            await error_answer(error)(scope, receive, send_marked)
+            return
         with suppress(Exception):  # which was answered and logged, and is raised all the same
             await self._app(scope, receive, send_marked)
 
@@ -14893,11 +15023,8 @@ class UsagePages:
         app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         app.state = host.state
 
-        async def fail(_: Request, error: Exception) -> Response:
-            return error_answer(error)
-
-        app.add_exception_handler(Exception, fail)  # where it can't be seen who asks
-        app.add_exception_handler(401, self._refuse)
+        for refused in (Exception, 401, 503):  # the sign-in's, where it can't be seen who asks
+            app.add_exception_handler(refused, self._refuse)
         for path in (PAGE_PATH, f"{PAGE_PATH}/"):
             self._add(app, path, ["GET"], anyone, self._show_page)
         for route in ROUTES:
@@ -14935,13 +15062,17 @@ class UsagePages:
         headers = {"Content-Security-Policy": policy}
         return Response(render_page(nonce), media_type="text/html", headers=headers)
 
-    async def _refuse(self, request: Request, error: Any) -> Response:
-        """Open WebUI's refusal; to people the page without any data, which leads to the sign-in."""
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        """A refusal; to people the page without any data, which says it or leads to the sign-in."""
+        if isinstance(error, HTTPException):
+            answer = await http_exception_handler(request, error)
+        else:
+            answer = error_answer(error)
         is_page = route_path(request.scope).rstrip("/") == PAGE_PATH
         if not is_page or "text/html" not in request.headers.get("accept", ""):
-            return await http_exception_handler(request, error)
+            return answer
         page = await self._show_page(request, None)
-        page.status_code = error.status_code
+        page.status_code = answer.status_code
         return page
 
     async def _find_nothing(self, request: Request, user: Any) -> Response:
@@ -14949,27 +15080,34 @@ class UsagePages:
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
         asked = await self._read_request(request, user)
-        return await self._in_thread(user, lambda: as_answer(route.handler(asked)))
+        return await self._in_thread(asked, lambda: as_answer(route.handler(asked)), route.changes)
 
     async def _save_policies(self, request: Request, user: Any) -> Response:
         """Save a text through Open WebUI's own functions, and keep the one before."""
         asked = await self._read_request(request, user)
-        text = await self._in_thread(user, lambda: read_policies_text(asked.body))
+        data, function_id, loaded = asked.data, self._guard.function_id, read_loaded(asked.body)
+        text = await self._in_thread(asked, lambda: read_policies_text(asked.body))
         # One after the other, so that the newest version is the text in force.
         async with self._saving:
-            # Where it can't be read nothing is saved.
-            await self._in_thread(user, partial(asked.data.read, read_versions))
-            before = await store_policies(self._guard.function_id, text)
+            before = str((await read_valves(function_id)).get("policies") or "")
+            claim = partial(claim_version, data, before, text, asked.actor, loaded)
+            made = await self._in_thread(asked, claim, changes=True)
+            try:
+                if text != before:
+                    await store_policies(function_id, text)
+            except Exception:
+                drop = partial(drop_versions, ids=made)
+                await self._in_thread(asked, lambda: data.accounting.change(drop, {"policies"}))
+                raise
             log.info("Usage limits: %s has saved the policies on the page", asked.actor)
             await self._guard.switch(now=True)
-            note = partial(note_version, asked.data, before, text, asked.actor)
-            return await self._in_thread(user, lambda: as_answer(note()))
+            return await self._in_thread(asked, lambda: as_answer(saved_answer(data, text)))
 
     async def _read_request(self, request: Request, user: Any) -> PageRequest:
-        changes = request.method != "GET"
-        if changes:
+        deadline, has_body = new_deadline(), request.method != "GET"
+        if has_body:
             check_intent(request)
-        body = await read_body(request) if changes else {}
+        body = await read_body(request) if has_body else {}
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
@@ -14978,15 +15116,24 @@ class UsagePages:
         accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere, deadline)
 
-    async def _in_thread(self, user: Any, work: Callable[[], PageResult]) -> PageResult:
-        waiting, who = self._waiting, str(user.id)
+    async def _in_thread(
+        self, asked: PageRequest, work: Callable[[], PageResult], changes: bool = False
+    ) -> PageResult:
+        def change() -> PageResult:
+            with asked.data.accounting.until(asked.deadline):
+                return work()
+
+        waiting, who = self._waiting, str(asked.user.id)
         if len(waiting) >= MOST_WAITING or waiting.count(who) >= MOST_WAITING_OF_ONE:
             raise PageError(503, "Too many wait for reports. Try again later.")
         waiting.append(who)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            loop = asyncio.get_running_loop()
+            if changes:
+                return await loop.run_in_executor(self._changing, change)
+            return await loop.run_in_executor(self._threads, work)
         finally:
             waiting.remove(who)
 
@@ -15212,8 +15359,8 @@ class UsageLimitsLayer:
             try:
                 valves = (await guard.switch()).valves
                 shown = valves is not None and valves.usage_page
-            except Exception:
-                log.exception("Usage limits: it can't be seen whether there are pages")
+            except Exception:  # which is in the log: the pages will say that nothing can be read
+                shown = True
         if guard is None or not shown:
             answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
@@ -15221,7 +15368,6 @@ class UsageLimitsLayer:
         if guard not in self._pages:
             self._pages[guard] = UsagePages(guard, scope["app"])
         scope.setdefault("state", {})
-        await note_key(scope)
         await self._pages[guard].serve(scope, receive, send)
 
     async def serve_form(self, scope: Scope, send: Send) -> Send:
@@ -15245,8 +15391,10 @@ class UsageLimitsLayer:
             try:
                 if (await guard.switch(now=now)).on:
                     return guard
-            except Exception:
-                log.exception("Usage limits: it can't be seen whether the filter is on")
+            except Exception as error:
+                known = isinstance(error, HostDatabaseError)
+                why = "it can't be seen whether the filter is on"
+                log.error("Usage limits: %s; %s", error, why, exc_info=not known)
                 last = guard
         return last
 
@@ -15941,6 +16089,12 @@ class Filter:
             subject = outer.reservation.subject
             user = {"id": subject.user_id, "email": subject.email, "role": subject.role}
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
+        try:
+            valves = await self._stored_valves(valves)
+        except Exception as error:
+            log.exception("Usage limits: user %s was refused without valves", user["id"])
+            raise asked.unavailable() from error
+        asked = replace(asked, valves=valves)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
         try:
             keep_status(__request__)
@@ -15956,14 +16110,16 @@ class Filter:
         if on_page:
             drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
-        if is_arena(answering_model(body, __model__)) and not valves.shadow_mode:
-            # Open WebUI has chosen already, and would choose again behind all filters.
-            raise HostError(400, ARENA_SENTENCE)
         try:
+            if is_arena(answering_model(body, __model__)) and not valves.shadow_mode:
+                # Open WebUI has chosen already, and would choose again behind all filters.
+                raise HostError(400, ARENA_SENTENCE)
             draft = await Draft.of(
                 asked, self.ledger_of(valves), self._last_groups, self._sees_calls()
             )
             reply, admission = await draft.ledger.accounting.admit(draft.build, told)
+        except HostError:
+            raise
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
@@ -16009,6 +16165,7 @@ class Filter:
             return body
         asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
+            valves = await self._stored_valves(valves)
             later, before = reply.meter.produced, reply.prompt_tokens
             prompt_tokens = await estimate_in_thread(body) + getattr(reply, "system_tokens", 0)
             if not is_older(reply):
@@ -16080,6 +16237,19 @@ class Filter:
         """Admit a pass-through call as the inlet does."""
         self.valves = valves
         return await self.inlet(body, user, metadata, model, __request__=request)
+
+    async def _stored_valves(self, valves: AdminValves) -> AdminValves:
+        """The valves of a hook, or the stored ones where Open WebUI has handed over none.
+
+        It does so too where it couldn't read them, as in a crowd for its database's connections.
+
+        Raises:
+            HostDatabaseError: They still can't be read.
+        """
+        function_id = function_id_of(type(self).__module__)
+        if valves.model_fields_set or function_id is None or SERVER_MODULE not in sys.modules:
+            return valves
+        return AdminValves(**await read_valves(function_id))
 
     def ledger_of(self, valves: AdminValves) -> OpenLedger:
         """The ledger that these valves name."""

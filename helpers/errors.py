@@ -46,6 +46,13 @@ class LedgerDataError(UsageLimitsError):
     """
 
 
+class HostDatabaseError(UsageLimitsError):
+    """Open WebUI's own database can't be read.
+
+    Not a `LedgerError` either: without valves nobody knows what may pass.
+    """
+
+
 class UsageLimitExceeded(UsageLimitsError):
     """A request that a hard limit refuses.
 

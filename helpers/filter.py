@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from typing import Any
 
 from helpers.errors import LedgerError
@@ -25,14 +27,16 @@ from helpers.openwebui.host import (
     finished_message,
     has_request_hook,
     is_arena,
+    read_valves,
     request_source,
     warn_about_old_host,
 )
 from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
 from helpers.openwebui.ledgers import Ledgers, OpenLedger
 from helpers.openwebui.messages import ARENA_SENTENCE, UNGUARDED
-from helpers.openwebui.middleware import has_layer, put_layer
+from helpers.openwebui.middleware import function_id_of, has_layer, put_layer
 from helpers.openwebui.model_calls import watch_model_calls
+from helpers.openwebui.page_status import SERVER_MODULE
 from helpers.openwebui.replies import (
     METADATA_KEY,
     Emitter,
@@ -94,6 +98,12 @@ class Filter:
             subject = outer.reservation.subject
             user = {"id": subject.user_id, "email": subject.email, "role": subject.role}
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
+        try:
+            valves = await self._stored_valves(valves)
+        except Exception as error:
+            log.exception("Usage limits: user %s was refused without valves", user["id"])
+            raise asked.unavailable() from error
+        asked = replace(asked, valves=valves)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
         try:
             keep_status(__request__)
@@ -109,14 +119,16 @@ class Filter:
         if on_page:
             drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
-        if is_arena(answering_model(body, __model__)) and not valves.shadow_mode:
-            # Open WebUI has chosen already, and would choose again behind all filters.
-            raise HostError(400, ARENA_SENTENCE)
         try:
+            if is_arena(answering_model(body, __model__)) and not valves.shadow_mode:
+                # Open WebUI has chosen already, and would choose again behind all filters.
+                raise HostError(400, ARENA_SENTENCE)
             draft = await Draft.of(
                 asked, self.ledger_of(valves), self._last_groups, self._sees_calls()
             )
             reply, admission = await draft.ledger.accounting.admit(draft.build, told)
+        except HostError:
+            raise
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
@@ -162,6 +174,7 @@ class Filter:
             return body
         asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
+            valves = await self._stored_valves(valves)
             later, before = reply.meter.produced, reply.prompt_tokens
             prompt_tokens = await estimate_in_thread(body) + getattr(reply, "system_tokens", 0)
             if not is_older(reply):
@@ -233,6 +246,19 @@ class Filter:
         """Admit a pass-through call as the inlet does."""
         self.valves = valves
         return await self.inlet(body, user, metadata, model, __request__=request)
+
+    async def _stored_valves(self, valves: AdminValves) -> AdminValves:
+        """The valves of a hook, or the stored ones where Open WebUI has handed over none.
+
+        It does so too where it couldn't read them, as in a crowd for its database's connections.
+
+        Raises:
+            HostDatabaseError: They still can't be read.
+        """
+        function_id = function_id_of(type(self).__module__)
+        if valves.model_fields_set or function_id is None or SERVER_MODULE not in sys.modules:
+            return valves
+        return AdminValves(**await read_valves(function_id))
 
     def ledger_of(self, valves: AdminValves) -> OpenLedger:
         """The ledger that these valves name."""

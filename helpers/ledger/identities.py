@@ -462,7 +462,10 @@ class IdentityMemory:
         host = replace(self._read_host(ids, names), models=models)
         identities = identify(policies, host, remembered)
         if new := identities.matched - remembered:
-            self._write_names(new)
+            try:
+                self._write_names(new)
+            except LedgerError as error:  # the next look tries again
+                log.warning("Usage limits: %s; whom the policies mean isn't kept yet", error)
         return identities
 
     def _report(self, notices: tuple[str, ...]) -> None:

@@ -47,12 +47,18 @@ from helpers.ledger.tables import (
     records_table,
     workers_table,
 )
-from helpers.ledger.transactions import NEW_POOL_COUNTER_LOCK, TransactionRunner
+from helpers.ledger.transactions import (
+    NEW_POOL_COUNTER_LOCK,
+    TransactionRunner,
+    new_deadline,
+)
 from helpers.limits.decisions import NOTHING, Amounts, Decision, LimitState
 from helpers.limits.policy import AppliedLimit, Subject
 from helpers.logs import log
 from helpers.metering.charges import Charge
 
+# How long a request or a page may wait until whom the policies mean is written down.
+REMEMBER_SECONDS = 1.0
 # How long it may take to find out when a limit opens again: who is refused is told something.
 LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
@@ -189,11 +195,14 @@ class Ledger:
         return self._transactions.read(work, deadline)
 
     def change(
-        self, work: Callable[[Connection], ReadResult], scopes: Collection[str]
+        self,
+        work: Callable[[Connection], ReadResult],
+        scopes: Collection[str],
+        deadline: float | None = None,
     ) -> ReadResult:
         """Run `work` in a transaction, during which no reply of these scopes is settled."""
-        self.prepare()
-        return self._transactions.run(work, scopes)
+        self.prepare(deadline)
+        return self._transactions.run(work, scopes, deadline=deadline)
 
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
@@ -202,7 +211,10 @@ class Ledger:
 
     def write_names(self, names: Collection[RememberedName]) -> None:
         """Remember whom names in the policies mean."""
-        self._transactions.run(lambda connection: remember(connection, names, self._now()))
+        self._transactions.run(
+            lambda connection: remember(connection, names, self._now()),
+            deadline=time.monotonic() + REMEMBER_SECONDS,
+        )
 
     def crowd_error(self) -> LedgerError:
         """The error of a request for which too many wait before it."""
@@ -222,6 +234,8 @@ class Ledger:
         found = transactions.find_file(), transactions.refused
         if self._prepared and found == (self._file, self._refused):
             return
+        if deadline is None:
+            deadline = new_deadline()  # with the time that others take before it
         with self._preparing:
             file, refused = transactions.find_file(), transactions.refused
             if self._prepared and self._file != file:

@@ -200,10 +200,12 @@ def drop_rollups(
 ) -> None:
     """Drop the rollups of what is from `since` on or before `until`, one of them at most.
 
-    Whoever changes records that may be rolled up calls this last in the same transaction: who rolls
-    up waits for its end.
+    Whoever changes records that may be rolled up calls this afterwards in the same transaction,
+    whose end those who roll up wait for.
     """
     take_advisory_locks(connection, (ROLLUPS_LOCK,))
+    if find_rolled_up(connection) is None:
+        return
     start, seconds = rollups_table.c.start, rollups_table.c.seconds
     first = None if since is None else since // BLOCK_LENGTH * BLOCK_LENGTH
     end = None if until is None else -(-until // BLOCK_LENGTH) * BLOCK_LENGTH

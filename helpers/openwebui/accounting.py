@@ -134,14 +134,11 @@ class Accounting(LedgerWorker):
         deadline, crowded = new_deadline(), self.is_crowded
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            self.turn.deadline = deadline
-            try:
+            with self.until(deadline):
                 reply = build()
                 if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
                     reply.expected_output = self.lengths.expected(model)
-            finally:
-                self.turn.deadline = None
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)

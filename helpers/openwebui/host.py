@@ -6,7 +6,8 @@ import inspect
 import math
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -14,9 +15,10 @@ from typing import Any
 
 from fastapi import HTTPException
 from sqlalchemy import Connection, Engine, Select, bindparam, func, null, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from helpers.errors import UsageLimitExceeded, UsageLimitsError
+from helpers.errors import HostDatabaseError, UsageLimitExceeded, UsageLimitsError
 from helpers.ledger.database import open_database, open_postgresql
 from helpers.ledger.identities import HostNames
 from helpers.ledger.transactions import TransactionRunner
@@ -172,6 +174,33 @@ def read_host_names(
 def storable(texts: Iterable[str]) -> list[str]:
     """Those texts that a database can have: PostgreSQL takes no NUL."""
     return [text for text in texts if "\x00" not in text]
+
+
+@contextmanager
+def host_database() -> Iterator[None]:
+    """Open WebUI's own functions, whose database may be away.
+
+    Raises:
+        HostDatabaseError: It is. The driver's text may quote parameters; its class says enough.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise HostDatabaseError(f"{type(error).__name__} in Open WebUI's database") from None
+
+
+async def read_valves(function_id: str) -> dict[str, Any]:
+    """What is stored of a function's valves; {} where none were ever saved.
+
+    Raises:
+        HostDatabaseError: They can't be read. Open WebUI logs why, and says None.
+    """
+    functions = import_module("open_webui.models.functions").Functions
+    with host_database():
+        stored: dict[str, Any] | None = await functions.get_function_valves_by_id(function_id)
+    if stored is None:  # for all defaults that would be taken, and no limits
+        raise HostDatabaseError("valves that can't be read in Open WebUI's database")
+    return stored
 
 
 def host_reader() -> TransactionRunner:

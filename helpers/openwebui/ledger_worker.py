@@ -6,8 +6,9 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -72,7 +73,21 @@ class LedgerWorker:
             LedgerError: The database can't be read.
             LedgerDataError: It refuses the question.
         """
-        return self.ledger.read(work, getattr(self.turn, "deadline", None))
+        return self.ledger.read(work, self._deadline)
+
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[None]:
+        """Let what this thread asks of the ledger meanwhile fail where it isn't done by then."""
+        self.turn.deadline = deadline
+        try:
+            yield
+        finally:
+            self.turn.deadline = None
+
+    @property
+    def _deadline(self) -> float | None:
+        deadline: float | None = getattr(self.turn, "deadline", None)
+        return deadline
 
     @property
     def database_kind(self) -> str:
@@ -81,16 +96,16 @@ class LedgerWorker:
 
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
-        self.ledger.prepare()
+        self.ledger.prepare(self._deadline)
 
     def change(
         self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
-        return self.ledger.change(work, scopes)
+        return self.ledger.change(work, scopes, self._deadline)
 
     def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        self.ledger.prepare(getattr(self.turn, "deadline", None))
+        self.prepare()
         return self.read(work)
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from helpers.errors import HostDatabaseError
 from helpers.logs import log
-from helpers.openwebui.callers import note_key
 from helpers.openwebui.http_requests import (
     MOST_LAYERS,
     AsgiApp,
@@ -76,8 +76,8 @@ class UsageLimitsLayer:
             try:
                 valves = (await guard.switch()).valves
                 shown = valves is not None and valves.usage_page
-            except Exception:
-                log.exception("Usage limits: it can't be seen whether there are pages")
+            except Exception:  # which is in the log: the pages will say that nothing can be read
+                shown = True
         if guard is None or not shown:
             answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
@@ -85,7 +85,6 @@ class UsageLimitsLayer:
         if guard not in self._pages:
             self._pages[guard] = UsagePages(guard, scope["app"])
         scope.setdefault("state", {})
-        await note_key(scope)
         await self._pages[guard].serve(scope, receive, send)
 
     async def serve_form(self, scope: Scope, send: Send) -> Send:
@@ -109,8 +108,10 @@ class UsageLimitsLayer:
             try:
                 if (await guard.switch(now=now)).on:
                     return guard
-            except Exception:
-                log.exception("Usage limits: it can't be seen whether the filter is on")
+            except Exception as error:
+                known = isinstance(error, HostDatabaseError)
+                why = "it can't be seen whether the filter is on"
+                log.error("Usage limits: %s; %s", error, why, exc_info=not known)
                 last = guard
         return last
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from importlib import import_module
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from helpers.errors import ConfigurationError, LedgerDataError, LedgerError
+from helpers.errors import (
+    ConfigurationError,
+    HostDatabaseError,
+    LedgerDataError,
+    LedgerError,
+)
 from helpers.limits.policies_text import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.messages import PAGE_FAULT, PAGE_UNREACHABLE
@@ -24,12 +30,13 @@ class PageError(Exception):
     Args:
         status: The HTTP status.
         detail: What is wrong, in a sentence.
+        more: What else the answer has.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, **more: str) -> None:
         super().__init__(detail)
         self.status = status
-        self.detail = detail
+        self.content = {"detail": detail, **more}
 
 
 def read_flag(text: str | None) -> bool:
@@ -99,7 +106,7 @@ def error_answer(error: Exception) -> Response:
     status, content = 500, {"detail": PAGE_FAULT}
     match error:
         case PageError():
-            status, content = error.status, {"detail": error.detail}
+            status, content = error.status, error.content
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
@@ -110,9 +117,10 @@ def error_answer(error: Exception) -> Response:
             return answer
         case ConfigurationError():
             status, content = 400, {"detail": str(error)}
-        case LedgerError():
+        case LedgerError() | HostDatabaseError() | SQLAlchemyError():  # the last from the sign-in
             status, content = 503, {"detail": PAGE_UNREACHABLE}
-            log.error("Usage limits: %s; a page was not shown", error)
+            why = type(error).__name__ if isinstance(error, SQLAlchemyError) else error
+            log.error("Usage limits: %s; a page was not shown", why)
         case LedgerDataError():
             log.error("Usage limits: %s; a page was not shown", error)
         case _:

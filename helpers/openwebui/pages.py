@@ -15,16 +15,19 @@ from importlib import import_module
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.exception_handlers import http_exception_handler
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 
-from helpers.ledger.policy_versions import read_versions
+from helpers.ledger.policy_versions import drop_versions
 from helpers.ledger.report_rows import as_csv, as_json
 from helpers.ledger.reports import Selection, read_dimensions, read_instant
+from helpers.ledger.transactions import new_deadline
 from helpers.logs import log
+from helpers.openwebui.callers import note_key
+from helpers.openwebui.host import read_valves
 from helpers.openwebui.http_requests import Message, Receive, Scope, Send, route_path
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_answers import (
@@ -44,9 +47,11 @@ from helpers.openwebui.passthrough_guard import PassthroughGuard
 from helpers.openwebui.policy_editor import (
     MOST_DAYS,
     check_policies,
+    claim_version,
     list_versions,
-    note_version,
+    read_loaded,
     read_policies_text,
+    saved_answer,
     shadow_refusals,
     simulate_policies,
     store_policies,
@@ -85,6 +90,7 @@ class PageRequest:
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
         everywhere: Whether the filter is on for all models.
+        deadline: Until when it has its turn to change something, by `time.monotonic`.
     """
 
     guard: PassthroughGuard
@@ -93,6 +99,7 @@ class PageRequest:
     parameters: MutableMapping[str, str]
     body: Json
     everywhere: bool
+    deadline: float
 
     @property
     def actor(self) -> str:
@@ -106,12 +113,13 @@ Handler = Callable[[PageRequest], object]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path of the JSON; what changes something takes a body, or is a DELETE."""
+    """One path of the JSON; whatever isn't a GET takes a body."""
 
     method: str
     path: str
     handler: Handler
     for_all: bool = False
+    changes: bool = False
 
 
 def answer_me(asked: PageRequest) -> object:
@@ -225,9 +233,9 @@ ROUTES = (
     Route("GET", "/api/policies", answer_policies),
     Route("POST", "/api/policies/check", answer_check),
     Route("POST", "/api/policies/simulate", answer_simulation),
-    Route("POST", "/api/grants", answer_grant),
-    Route("DELETE", "/api/grants/{key}", answer_revoke),
-    Route("POST", "/api/resets", answer_reset),
+    Route("POST", "/api/grants", answer_grant, changes=True),
+    Route("DELETE", "/api/grants/{key}", answer_revoke, changes=True),
+    Route("POST", "/api/resets", answer_reset, changes=True),
 )
 
 
@@ -242,6 +250,8 @@ class UsagePages:
     def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
+        # Changes wait for locks: nobody who only reads waits with them.
+        self._changing = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-changes")
         self._waiting: list[str] = []  # users by id, once for each question
         self._saving = asyncio.Lock()
         self._app = self._make_app(app)
@@ -254,6 +264,11 @@ class UsagePages:
                 MutableHeaders(scope=message).update(PAGE_HEADERS)
             await send(message)
 
+        try:
+            await note_key(scope)
+        except Exception as error:
+            await error_answer(error)(scope, receive, send_marked)
+            return
         with suppress(Exception):  # which was answered and logged, and is raised all the same
             await self._app(scope, receive, send_marked)
 
@@ -263,11 +278,8 @@ class UsagePages:
         app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         app.state = host.state
 
-        async def fail(_: Request, error: Exception) -> Response:
-            return error_answer(error)
-
-        app.add_exception_handler(Exception, fail)  # where it can't be seen who asks
-        app.add_exception_handler(401, self._refuse)
+        for refused in (Exception, 401, 503):  # the sign-in's, where it can't be seen who asks
+            app.add_exception_handler(refused, self._refuse)
         for path in (PAGE_PATH, f"{PAGE_PATH}/"):
             self._add(app, path, ["GET"], anyone, self._show_page)
         for route in ROUTES:
@@ -305,13 +317,17 @@ class UsagePages:
         headers = {"Content-Security-Policy": policy}
         return Response(render_page(nonce), media_type="text/html", headers=headers)
 
-    async def _refuse(self, request: Request, error: Any) -> Response:
-        """Open WebUI's refusal; to people the page without any data, which leads to the sign-in."""
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        """A refusal; to people the page without any data, which says it or leads to the sign-in."""
+        if isinstance(error, HTTPException):
+            answer = await http_exception_handler(request, error)
+        else:
+            answer = error_answer(error)
         is_page = route_path(request.scope).rstrip("/") == PAGE_PATH
         if not is_page or "text/html" not in request.headers.get("accept", ""):
-            return await http_exception_handler(request, error)
+            return answer
         page = await self._show_page(request, None)
-        page.status_code = error.status_code
+        page.status_code = answer.status_code
         return page
 
     async def _find_nothing(self, request: Request, user: Any) -> Response:
@@ -319,27 +335,34 @@ class UsagePages:
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
         asked = await self._read_request(request, user)
-        return await self._in_thread(user, lambda: as_answer(route.handler(asked)))
+        return await self._in_thread(asked, lambda: as_answer(route.handler(asked)), route.changes)
 
     async def _save_policies(self, request: Request, user: Any) -> Response:
         """Save a text through Open WebUI's own functions, and keep the one before."""
         asked = await self._read_request(request, user)
-        text = await self._in_thread(user, lambda: read_policies_text(asked.body))
+        data, function_id, loaded = asked.data, self._guard.function_id, read_loaded(asked.body)
+        text = await self._in_thread(asked, lambda: read_policies_text(asked.body))
         # One after the other, so that the newest version is the text in force.
         async with self._saving:
-            # Where it can't be read nothing is saved.
-            await self._in_thread(user, partial(asked.data.read, read_versions))
-            before = await store_policies(self._guard.function_id, text)
+            before = str((await read_valves(function_id)).get("policies") or "")
+            claim = partial(claim_version, data, before, text, asked.actor, loaded)
+            made = await self._in_thread(asked, claim, changes=True)
+            try:
+                if text != before:
+                    await store_policies(function_id, text)
+            except Exception:
+                drop = partial(drop_versions, ids=made)
+                await self._in_thread(asked, lambda: data.accounting.change(drop, {"policies"}))
+                raise
             log.info("Usage limits: %s has saved the policies on the page", asked.actor)
             await self._guard.switch(now=True)
-            note = partial(note_version, asked.data, before, text, asked.actor)
-            return await self._in_thread(user, lambda: as_answer(note()))
+            return await self._in_thread(asked, lambda: as_answer(saved_answer(data, text)))
 
     async def _read_request(self, request: Request, user: Any) -> PageRequest:
-        changes = request.method != "GET"
-        if changes:
+        deadline, has_body = new_deadline(), request.method != "GET"
+        if has_body:
             check_intent(request)
-        body = await read_body(request) if changes else {}
+        body = await read_body(request) if has_body else {}
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
@@ -348,15 +371,24 @@ class UsagePages:
         accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere, deadline)
 
-    async def _in_thread(self, user: Any, work: Callable[[], PageResult]) -> PageResult:
-        waiting, who = self._waiting, str(user.id)
+    async def _in_thread(
+        self, asked: PageRequest, work: Callable[[], PageResult], changes: bool = False
+    ) -> PageResult:
+        def change() -> PageResult:
+            with asked.data.accounting.until(asked.deadline):
+                return work()
+
+        waiting, who = self._waiting, str(asked.user.id)
         if len(waiting) >= MOST_WAITING or waiting.count(who) >= MOST_WAITING_OF_ONE:
             raise PageError(503, "Too many wait for reports. Try again later.")
         waiting.append(who)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            loop = asyncio.get_running_loop()
+            if changes:
+                return await loop.run_in_executor(self._changing, change)
+            return await loop.run_in_executor(self._threads, work)
         finally:
             waiting.remove(who)
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from helpers.logs import log
 from helpers.openwebui.answers import ChatAnswer, limit_headers, refusal_messages, send_own
 from helpers.openwebui.callers import CallerGate
-from helpers.openwebui.host import HostError
+from helpers.openwebui.host import HostError, host_database, read_valves
 from helpers.openwebui.http_requests import (
     AsgiApp,
     Message,
@@ -109,17 +109,15 @@ class PassthroughGuard:
     async def _ask_switch(self) -> Switch:
         functions = import_module("open_webui.models.functions").Functions
         asked_at = time.monotonic()
-        if hasattr(functions, "get_active_filter_ids"):
-            active = dict(await functions.get_active_filter_ids())
-            on, everywhere = self.function_id in active, bool(active.get(self.function_id))
-        else:
-            function = await functions.get_function_by_id(self.function_id)
-            on = bool(function is not None and function.is_active)
-            everywhere = bool(function is not None and function.is_global)
-        valves = None
-        if on:
-            stored = await functions.get_function_valves_by_id(self.function_id)
-            valves = AdminValves(**(stored or {}))
+        with host_database():
+            if hasattr(functions, "get_active_filter_ids"):
+                active = dict(await functions.get_active_filter_ids())
+                on, everywhere = self.function_id in active, bool(active.get(self.function_id))
+            else:
+                function = await functions.get_function_by_id(self.function_id)
+                on = bool(function is not None and function.is_active)
+                everywhere = bool(function is not None and function.is_global)
+        valves = AdminValves(**await read_valves(self.function_id)) if on else None
         return Switch(on, everywhere, asked_at, valves)
 
     async def covers(self, model_id: str, app: Any) -> bool:

@@ -12,12 +12,12 @@ from importlib import import_module
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from helpers.errors import ConfigurationError
 from helpers.ledger.counters import split_names
 from helpers.ledger.identities import HostNames, Identities, identify, named_in, read_remembered
-from helpers.ledger.policy_versions import keep_version, read_versions
+from helpers.ledger.policy_versions import keep_version, read_versions, version_tag
 from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
 from helpers.limits.policies import ModelRule, PolicySet
@@ -28,7 +28,7 @@ from helpers.limits.policy import (
     find_model_rule,
 )
 from helpers.openwebui.directory import Directory
-from helpers.openwebui.host import list_model_ids
+from helpers.openwebui.host import host_database, list_model_ids, read_valves
 from helpers.openwebui.page_answers import PageError
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_limits import Json, LimitFinder, iso_second
@@ -40,6 +40,7 @@ from helpers.openwebui.simulation import (
 from helpers.openwebui.valves import AdminValves, is_exempt, read_policies
 
 LONGEST_POLICIES = 1_000_000
+LONGEST_VERSION_TAG = 100
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
 # One at a time, since each keeps a core busy for seconds.
@@ -347,6 +348,7 @@ def list_versions(data: PageData) -> Json:
     rows = data.read(read_versions)
     return {
         "policies": text,
+        "version": version_tag(text, rows),
         **explain_policies(data, text),
         "versions": [
             {
@@ -360,28 +362,72 @@ def list_versions(data: PageData) -> Json:
     }
 
 
-async def store_policies(function_id: str, text: str) -> str:
-    """Save a text as Open WebUI's own form does; returns the one that was there before.
+def read_loaded(body: Json) -> str | None:
+    """The version that whoever saves has loaded; None from a program that doesn't say.
 
     Raises:
+        PageError: It can't be one.
+    """
+    loaded = body.get("version")
+    if loaded is not None and (not isinstance(loaded, str) or len(loaded) > LONGEST_VERSION_TAG):
+        raise PageError(400, "version: as GET /usage-limits/api/policies has it, or none")
+    return loaded
+
+
+def claim_version(
+    data: PageData, before: str, text: str, by: str, loaded: str | None
+) -> tuple[str, ...]:
+    """Keep a text that is about to be saved, so that no other worker takes one beside it.
+
+    Args:
+        data: The ledger.
+        before: The text that is in force.
+        text: The new one.
+        by: Who saves it.
+        loaded: The version that it was made from; None for whichever.
+
+    Returns:
+        The ids of what was kept, to be taken back where the text can't be saved.
+
+    Raises:
+        PageError: Another text was saved since that was loaded.
+    """
+
+    def claim(connection: Connection) -> tuple[str, ...] | Sequence[Row[Any]]:
+        rows = read_versions(connection)
+        if text != before and loaded not in (None, version_tag(before, rows)):
+            return rows
+        return keep_version(connection, before, text, by, int(data.now.timestamp()))
+
+    made = data.accounting.change(claim, {"policies"})
+    if isinstance(made, tuple):
+        return made
+    who = made[0].saved_by if made and made[0].policies == before else ""
+    sentence = f"{who or 'Somebody'} has saved other policies since yours were loaded. "
+    tag = version_tag(before, made)
+    raise PageError(409, f"{sentence}Yours are not saved.", policies=before, version=tag)
+
+
+async def store_policies(function_id: str, text: str) -> None:
+    """Save a text as Open WebUI's own form does.
+
+    Raises:
+        HostDatabaseError: The other valves can't be read.
         PageError: Open WebUI doesn't save it.
     """
     functions = import_module("open_webui.models.functions").Functions
-    stored = await functions.get_function_valves_by_id(function_id) or {}
+    stored = await read_valves(function_id)
     values = {name: value for name, value in stored.items() if value is not None}
     valves = AdminValves.model_validate({**values, "policies": text})
-    saved = await functions.update_function_valves_by_id(
-        function_id, valves.model_dump(exclude_unset=True)
-    )
+    with host_database():
+        saved = await functions.update_function_valves_by_id(
+            function_id, valves.model_dump(exclude_unset=True)
+        )
     if saved is None:
-        raise PageError(503, "Open WebUI could not save the policies.")
-    return str(stored.get("policies") or "")
+        raise PageError(503, "Open WebUI could not save the policies. Try again later.")
 
 
-def note_version(data: PageData, before: str, text: str, by: str) -> Json:
-    """Keep a text that was saved, and say what it means."""
-    accounting, now = data.accounting, int(data.now.timestamp())
-    accounting.change(
-        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
-    )
-    return {"errors": [], "policies": text, **explain_policies(data, text)}
+def saved_answer(data: PageData, text: str) -> Json:
+    """What a text means that was saved just now, and its version."""
+    tag = version_tag(text, data.read(read_versions))
+    return {"errors": [], "policies": text, "version": tag, **explain_policies(data, text)}

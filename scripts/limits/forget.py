@@ -12,6 +12,7 @@ from functools import partial
 from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
 
 from helpers.errors import ConfigurationError
+from helpers.ledger.rollups import drop_rollups
 from helpers.ledger.tables import (
     counters_table,
     grants_table,
@@ -169,6 +170,7 @@ def replace_records(connection: Connection, person: Person, new: str) -> int:
     connection.execute(those.values(user_id=new, user_email=new, chat_id="", message_id=""))
     # A counter is a sum of the records, which aren't this user's any more. Pools' stay.
     connection.execute(counters_table.delete().where(counters_table.c.scope == person.scope))
+    drop_rollups(connection)
     return len(ids)
 
 

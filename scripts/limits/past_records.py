@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, select
 from helpers.ledger.counters import join_names
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.reports import Sums
+from helpers.ledger.rollups import drop_rollups
 from helpers.ledger.tables import counters_table, records_table
 from helpers.ledger.transactions import (
     NEW_POOL_COUNTER_LOCK,
@@ -121,9 +122,9 @@ def user_batches(records: Sequence[PastRecord]) -> Iterator[list[PastRecord]]:
 
 
 def write_batch(connection: Connection, batch: Sequence[PastRecord], now: int) -> list[PastRecord]:
-    """Write the records of one user, and drop the counters that would have to know of them.
+    """Write the records of one user, and drop the sums that would have to know of them.
 
-    Each is made anew from the records by the next request that needs it.
+    Each is made anew from the records.
     """
     # As in `read_counters`: after the user's own lock, or two transactions wait for each other.
     take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
@@ -136,4 +137,5 @@ def write_batch(connection: Connection, batch: Sequence[PastRecord], now: int) -
         connection.execute(
             counters_table.delete().where(counters_table.c.scope.in_(sorted(scopes)))
         )
+        drop_rollups(connection, since=min(record.reply.created_at for record in new))
     return new

@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection, func, select
 
 from helpers.ledger.ledger import Ledger
+from helpers.ledger.rollups import drop_rollups
 from helpers.ledger.tables import IS_OPEN, counters_table, records_table
 from helpers.ledger.transactions import NEW_POOL_COUNTER_LOCK, TransactionRunner
 from helpers.limits.decisions import Amounts
@@ -98,10 +99,12 @@ def recount_open(connection: Connection, progress: Progress) -> Iterable[Recount
 
 
 def drop_counters(ledger: Database) -> int:
-    """Delete all counters in one transaction and return how many there were."""
+    """Delete all counters in one transaction, and the rollups; returns how many counters."""
 
     def work(connection: Connection) -> int:
-        return connection.execute(counters_table.delete()).rowcount
+        dropped = connection.execute(counters_table.delete()).rowcount
+        drop_rollups(connection)
+        return dropped
 
     with ledger.writable() as engine:
         # Whoever settles holds this lock too: none adds to a counter that is being dropped.

@@ -34,9 +34,14 @@ _SETTINGS = {
     "NO_PROXY": "127.0.0.1,localhost",
 }
 
-# Optional libraries of Open WebUI's for embedding on this machine. With them a start takes twice as
-# long; without them nothing changes for the chats, whose embeddings would come from the provider.
-_LEFT_OUT = ("sentence_transformers", "transformers")
+# What a start spends its time on and no chat needs: libraries for embedding on this machine, whose
+# embeddings would come from the provider, and the news of all versions, written out as HTML.
+_LEFT_OUT = 'raise ImportError("left out: see scripts")\n'
+_STAND_INS = {
+    "sentence_transformers": _LEFT_OUT,
+    "transformers": _LEFT_OUT,
+    "markdown": 'def markdown(*_, **__):\n    return ""\n',
+}
 
 
 class ServerDied(RuntimeError):
@@ -178,11 +183,11 @@ class OpenWebUIServer:
         return inherited | _SETTINGS | own | self.env
 
     def _leave_out(self) -> Path:
-        """A directory for Python's path in which the optional libraries can't be imported."""
+        """A directory for Python's path with what stands in for libraries that aren't needed."""
         directory = self.data_dir / "left-out"
         directory.mkdir(exist_ok=True)
-        for name in _LEFT_OUT:
-            (directory / f"{name}.py").write_text('raise ImportError("left out: see scripts")\n')
+        for name, source in _STAND_INS.items():
+            (directory / f"{name}.py").write_text(source)
         return directory
 
     def _wait_until_it_answers(self, deadline: float) -> None:

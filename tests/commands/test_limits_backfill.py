@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
+from helpers.ledger.reports import Selection, sum_records
 from helpers.ledger.tables import counters_table, records_table
 from scripts.limits.command import main
 from scripts.limits.function import functions_table
@@ -170,6 +171,23 @@ def test_only_the_open_windows_are_filled(
     set_valves(database, daily_token_limit=9, policies='[role.admin]\nlimits = ["9 requests/30d"]')
     assert "Recorded 1 reply of 1 user since 2026-02-08 12:30 UTC" in say("backfill")
     assert [row.message_id for row in records(database)] == ["m0", "m1", "old"]
+
+
+def test_old_replies_reach_the_reports(database: LedgerDatabase, say: Callable[..., str]) -> None:
+    """What was rolled up before is made anew with them."""
+    database.add_user("ann")
+    old = now() - 60 * 86_400
+    database.record(old - 30 * 86_400, old, user_id="ann", model_id="mistral")
+    ledger = Ledger(database.engine)
+    while ledger.roll_up():
+        pass
+    save(database, "m1", at=old - 60)
+    assert "Recorded 1 reply" in say("backfill", "--since", "2025-12-01")
+    for _ in range(2):
+        with database.engine.connect() as connection:
+            assert sum_records(connection, Selection(), ["model"])[("mistral",)][:3] == (3, 40, 40)
+        while ledger.roll_up():
+            pass
 
 
 def test_windows_begin_where_the_valves_say(

@@ -20,7 +20,8 @@ from sqlalchemy import func, inspect, select
 
 from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
-from helpers.ledger.tables import counters_table, grants_table, records_table
+from helpers.ledger.reports import Selection, sum_records
+from helpers.ledger.tables import counters_table, grants_table, records_table, rollups_table
 from scripts.limits import database as database_module
 from scripts.limits.command import main
 from scripts.limits.function import functions_table
@@ -444,6 +445,18 @@ def test_rebuild_puts_counters_right(database: LedgerDatabase, say: Callable[...
     assert "2 counters of windows still open compared with the records, 1 changed." in output
     assert "2 counters dropped" in output
     assert [state.used for state in fixture.ask(*texts).states] == [42, 1]
+
+
+def test_rebuild_puts_reports_right(database: LedgerDatabase, say: Callable[..., str]) -> None:
+    """What was rolled up wrongly is dropped with the counters; reports read the records again."""
+    database.record(int(time.time()) - 60 * 86_400)
+    assert Ledger(database.engine).roll_up()
+    with database.engine.begin() as connection:
+        connection.execute(rollups_table.update().values(requests=9))
+        assert sum_records(connection, Selection(), [])[()][0] == 9
+    say("rebuild")
+    with database.engine.connect() as connection:
+        assert sum_records(connection, Selection(), [])[()][0] == 1
 
 
 def test_rebuild_names_groups_and_everyone(

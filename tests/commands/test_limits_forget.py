@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Text, func, select
 
 from helpers.ledger.ledger import Ledger
+from helpers.ledger.reports import Selection, sum_records
 from helpers.ledger.tables import (
     counters_table,
     grants_table,
@@ -204,6 +205,29 @@ def test_names_in_a_text_are_whole_words() -> None:
     assert without_names(text, ["eve", "eve@example.org"], "x") == (
         '[user."x"]\n[user.x]\n[user."eve@example.org.uk"]\n[group.sleeve]\n'
     )
+
+
+def test_forget_takes_a_person_out_of_rollups(
+    database: LedgerDatabase, say: Callable[..., str]
+) -> None:
+    """What was rolled up under the person's id is made anew, and adds up to the same."""
+    for user_id in (EVE[0], "ann-0001"):
+        database.record(now() - 60 * 86_400, now() - 30 * 86_400, user_id=user_id)
+    ledger = Ledger(database.engine)
+    while ledger.roll_up():
+        pass
+    assert {table for table, _, _ in about(database, *EVE)} == {
+        "usage_limits_records",
+        "usage_limits_rollups",
+    }
+    say("forget", EVE[0])
+    assert about(database, *EVE) == []
+    assert everything(database)["usage_limits_rollups"] == []
+    while ledger.roll_up():
+        pass
+    assert about(database, *EVE) == []
+    with database.engine.connect() as connection:
+        assert sum_records(connection, Selection(), []) == {(): (4, 40, 20, 0, 0)}
 
 
 def test_forgotten_twice_or_never_known(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -574,6 +576,120 @@ async def test_two_saves_at_once_leave_the_text_in_force_as_the_newest_version(
     versions = [one["policies"] for one in kept["versions"] if one["policies"] in texts]
     assert versions[0] == kept["policies"]
     assert sorted(versions) == texts
+
+
+async def test_a_text_made_from_an_older_one_is_not_saved(site: Site) -> None:
+    """Who has loaded what is no more in force is told so, gets the new text, and can go on."""
+    await site.add("eve", role="admin")
+    loaded = (await site.ask("root", "GET", "/api/policies")).json()
+    mine, hers = ({"policies": f'[role.user]\nlimits = ["{n} tokens/day"]\n'} for n in (1, 2))
+    saved = await site.ask("eve", "PUT", "/api/policies", hers | {"version": loaded["version"]})
+    assert saved.status_code == 200, saved.text
+    refused = await site.ask("root", "PUT", "/api/policies", mine | {"version": loaded["version"]})
+    assert refused.status_code == 409
+    told = refused.json()
+    assert told["detail"].startswith(f"{site.email('eve')} has saved other policies")
+    assert told["policies"] == hers["policies"]
+    assert told["version"] == saved.json()["version"]
+    now = (await site.ask("root", "GET", "/api/policies")).json()
+    assert (now["policies"], now["version"]) == (told["policies"], told["version"])
+    again = await site.ask("eve", "PUT", "/api/policies", hers | {"version": loaded["version"]})
+    assert again.status_code == 200  # the answer to the first was lost, perhaps
+    for more in ({"version": told["version"]}, {}, {"version": None}):
+        saved = await site.ask("root", "PUT", "/api/policies", mine | more)
+        assert saved.status_code == 200, saved.text
+        mine["policies"] += "\n"
+    for odd in (7, "x" * 1_000, ["x"], {}):
+        body = mine | {"version": odd}
+        assert (await site.ask("root", "PUT", "/api/policies", body)).status_code == 400
+    body = mine | {"version": "\0"}
+    assert (await site.ask("root", "PUT", "/api/policies", body)).status_code == 409
+
+
+@pytest.mark.parametrize("change", ["form", "emptied"])
+async def test_a_text_is_not_saved_over_one_of_the_valves_form(site: Site, change: str) -> None:
+    """Whatever was put in force elsewhere meanwhile, by whomever, isn't lost unseen."""
+    from open_webui.models.functions import Functions
+
+    loaded = (await site.ask("root", "GET", "/api/policies")).json()
+    body = {"policies": "# mine", "version": loaded["version"]}
+    if change == "form":
+        valves = await Functions.get_function_valves_by_id(FUNCTION)
+        await Functions.update_function_valves_by_id(FUNCTION, valves | {"policies": "# form"})
+    else:
+        assert (await site.ask("root", "PUT", "/api/policies", {"policies": ""})).is_success
+    refused = await site.ask("root", "PUT", "/api/policies", body)
+    assert refused.status_code == 409
+    who = "Somebody" if change == "form" else site.email("root")
+    assert refused.json()["detail"].startswith(f"{who} has saved other policies")
+
+
+async def test_of_saves_at_once_from_one_text_only_one_is_kept(site: Site) -> None:
+    """All others are told; what the one has saved is in force, and the newest version."""
+    loaded = (await site.ask("root", "GET", "/api/policies")).json()
+    texts = ["", *(f'[role.user]\nlimits = ["{n} tokens/day"]\n' for n in range(1, 7))]
+    bodies = [{"policies": text, "version": loaded["version"]} for text in texts]
+    saves = [site.ask("root", "PUT", "/api/policies", body) for body in bodies]
+    statuses = [answer.status_code for answer in await asyncio.gather(*saves)]
+    assert sorted(statuses) == [200, *[409] * 6]
+    kept = (await site.ask("root", "GET", "/api/policies")).json()
+    assert kept["policies"] == kept["versions"][0]["policies"] == texts[statuses.index(200)]
+
+
+async def test_where_the_file_is_locked_questions_are_answered_and_changes_refused_in_time(
+    site: Site,
+) -> None:
+    """Another process that writes for long holds up no question; nothing is half saved."""
+    from open_webui.internal import db
+
+    loaded = (await site.ask("root", "GET", "/api/policies")).json()
+    body = {"policies": "# mine", "version": loaded["version"]}
+    grant = {"user": site.email("ann"), "limit": "1000 tokens/day", "amount": 5, "reason": "x"}
+    other = sqlite3.connect(db.engine.url.database or "", isolation_level=None)
+    began = time.monotonic()
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        ways = [("PUT", "/api/policies", body), *[("POST", "/api/grants", grant)] * 3]
+        changes = [asyncio.create_task(site.ask("root", *way)) for way in ways]
+        await asyncio.sleep(0.5)
+        for path in ("/api/policies", "/api/users", "/api/report", f"/api/users/{grant['user']}"):
+            assert (await site.ask("root", "GET", path)).status_code == 200
+        assert (await site.ask("ann", "GET", "/api/me")).status_code == 200
+        assert time.monotonic() - began < 5
+        answers = await asyncio.gather(*changes)
+        assert time.monotonic() - began < 15
+    finally:
+        other.close()
+    statuses = [answer.status_code for answer in answers]
+    in_same_file = not site.limits.valves.database_url
+    assert statuses == ([503] * 4 if in_same_file else [503, 200, 200, 200])
+    assert all("Try again later." in answer.text for answer in answers if not answer.is_success)
+    after = (await site.ask("root", "GET", "/api/policies")).json()
+    assert (after["version"], after["versions"]) == (loaded["version"], loaded["versions"])
+    assert (await site.ask("root", "PUT", "/api/policies", body)).status_code == 200
+
+
+async def test_valves_that_cannot_be_read_are_no_default_ones(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Open WebUI says None of an error, nothing is shown, and no valve is lost by a save."""
+    from open_webui.models.functions import Functions
+
+    loaded = (await site.ask("root", "GET", "/api/policies")).json()
+    valves = await Functions.get_function_valves_by_id(FUNCTION)
+
+    async def fail(*_: object) -> None:
+        return None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Functions, "get_function_valves_by_id", fail)
+        for method, body in (("PUT", {"policies": "# mine"}), ("GET", None)):
+            answer = await site.ask("root", method, "/api/policies", body)
+            assert answer.status_code == 503
+            assert answer.headers["cache-control"] == "no-store"
+            await asyncio.sleep(1.1)  # so long it goes by what was read before
+    assert await Functions.get_function_valves_by_id(FUNCTION) == valves
+    assert (await site.ask("root", "GET", "/api/policies")).json() == loaded
 
 
 async def test_simulation_tells_who_would_have_been_refused(site: Site) -> None:

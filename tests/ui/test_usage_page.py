@@ -395,6 +395,44 @@ def test_simulation_and_versions(
     expect(area).to_have_value(before)
 
 
+def test_another_s_save_is_not_lost(
+    student: OpenWebUIClient, admin: OpenWebUIAdmin, open_tab: OpenTab
+) -> None:
+    """Who saves a text from before another's save is told so, keeps it, and can do either."""
+    tab = open_tab(admin, "/usage-limits#policies", **DESKTOP)
+    ready(tab)
+    area, said = tab.get_by_label("Policies"), tab.locator("#saved")
+    save = tab.get_by_role("button", name="Save", exact=True)
+    mine, other = (f'[role.user]\nlimits = ["{n} tokens/day"]\n' for n in (70, 80))
+    area.fill(mine)
+    expect(save).to_be_enabled()
+    body = {"policies": other}
+    assert admin.http.put("/usage-limits/api/policies", json=body).is_success
+    # Who looks elsewhere meanwhile goes on with what was typed, which is from before all the same.
+    tab.evaluate("location.hash = 'pools'")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Pools")
+    tab.evaluate("location.hash = 'policies'")
+    expect(save).to_be_enabled()
+    save.click()
+    expect(said).to_contain_text(f"{admin.account.email} has saved other policies")
+    expect(area).to_have_value(mine)
+    assert admin.http.get("/usage-limits/api/policies").json()["policies"] == other
+    assert serious_faults(tab) == []
+    tab.get_by_role("button", name="Discard changes").click()
+    expect(area).to_have_value(other)
+    expect(tab.locator("#errors")).to_have_text("No errors. This is what is in force.")
+    expect(said).to_be_empty()
+    area.fill(mine)
+    assert admin.http.put("/usage-limits/api/policies", json={"policies": f"{other}\n"}).is_success
+    expect(save).to_be_enabled()
+    save.click()
+    expect(said).to_contain_text("Save again to replace that text")
+    expect(save).to_be_enabled()
+    save.click()
+    expect(said).to_have_text("Saved. It is in force from now on.")
+    assert admin.http.get("/usage-limits/api/policies").json()["policies"] == mine
+
+
 @LOOKS
 @pytest.mark.parametrize("view", ["", "#policies"])
 def test_keyboard_reaches_everything(

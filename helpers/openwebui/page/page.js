@@ -60,7 +60,11 @@ const when = (text) => (text ? date(new Date(text), {
 
 // Elements
 
-function el(name, attributes = {}, ...children) {
+const nodes = (parts) => parts.flat(9).filter((one) => one || one === 0);
+const fill = (element, ...parts) => element.replaceChildren(...nodes(parts));
+
+function el(name, ...children) {
+  const attributes = children[0]?.constructor === Object ? children.shift() : {};
   const [kind, ...classes] = name.split(".");
   const made = document.createElement(kind || "div");
   if (classes.length) made.className = classes.join(" ");
@@ -68,23 +72,31 @@ function el(name, attributes = {}, ...children) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
     else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children.flat(9).filter((child) => child || child === 0));
+  made.append(...nodes(children));
   return made;
 }
 
 // A text that leaves the direction of what is around it alone, whatever is in it.
-const own = (...text) => el("bdi", {}, text);
-const note = (...text) => el("p.note", {}, text);
-const code = (text) => el("code", {}, text);
+const own = (...text) => el("bdi", text);
+const note = (...text) => el("p.note", text);
 const link = (href, ...text) => el("a", { href }, text);
 const say = (text) => (byId("live").textContent = text);
 const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
-const section = (title, ...parts) => [el("h2", {}, title), parts];
-const field = (text, input) => el("label.wide", {}, text, input);
+const section = (title, ...parts) => [el("h2", title), parts];
+const tableSection = (title, columns, rows, options) =>
+  section(title, table(title, columns, rows, options));
+const field = (text, input) => el("label.wide", text, input);
+const form = (name, submit, ...parts) => el(name, { onsubmit: (event) => {
+  event.preventDefault();
+  submit();
+} }, parts);
+const fields = (title, submit, ...parts) =>
+  form("form", submit, el("fieldset", el("legend", title), parts));
 const select = (options, attributes = {}) => el("select", attributes,
-  options.map(([value, text, selected]) => el("option", { value, selected }, text)));
-const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
-  el("", {}, el("dt", {}, name), el("dd", {}, value))));
+  options.map(([value, text = value, selected]) => el("option", { value, selected }, text)));
+const list = (items, kind = "ul") => el(kind, items.map((item) => el("li", item)));
+const pairs = (kind, terms) => el(kind, terms.filter(Boolean).map(([name, value]) =>
+  el("", el("dt", name), el("dd", value))));
 
 // A part of a bar: the page's policy for content allows no style in an attribute.
 function part(name, side, value, all) {
@@ -96,9 +108,9 @@ function part(name, side, value, all) {
 // A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
-const columnOf = (kind) => (...parts) => ({ ...column(...parts), kind });
-const figures = columnOf(".n"), times = columnOf(".t"), texts = columnOf(".w");
-const costs = (key, name) => figures(key, name, (row) => money(row[key]));
+const columnOf = (kind, write) => (key, name, show = (row) => write(row[key]), ...more) =>
+  ({ ...column(key, name, show, ...more), kind });
+const figures = columnOf(".n", number), costs = columnOf(".n", money), times = columnOf(".t", when);
 
 /**
  * @param {string} caption
@@ -108,7 +120,7 @@ const costs = (key, name) => figures(key, name, (row) => money(row[key]));
  */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
-  if (!rows.length) return [beside && el(".row", {}, beside), note(t("nothing"))];
+  if (!rows.length) return [beside && el(".row", beside), note(t("nothing"))];
   const words = new Map(rows.map((row) =>
     [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" }), rest = note();
@@ -118,23 +130,23 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
     "data-column": one.name, role: at ? "cell" : "rowheader", scope: !at && "row",
   }, own(one.show(row)));
 
-  function fill() {
+  function show() {
     let found = rows.filter((row) => words.get(row)?.includes(wanted));
     const by = columns.find((one) => one.key === sorted.key);
     if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
-    body.replaceChildren(...found.slice(0, shown).map((row) =>
+    fill(body, found.slice(0, shown).map((row) =>
       el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
     heads.forEach((head, at) => head.setAttribute("aria-sort",
       columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
-    rest.replaceChildren(...(!found.length ? ["Nothing found."] : found.length <= shown ? [] : [
+    fill(rest, found.length ? found.length > shown && [
       `${number(shown)} / ${number(found.length)} `,
-      button(t("show_all"), () => { shown = Infinity; fill(); })]));
+      button(t("show_all"), () => { shown = Infinity; show(); })] : "Nothing found.");
     return found.length;
   }
 
   function sort(one) {
     sorted = { key: one.key, sign: sorted.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
-    fill();
+    show();
   }
 
   const heads = columns.map((one) =>
@@ -142,11 +154,11 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
       plain ? one.name : button(one.name, () => sort(one))));
   const input = search && el("input", { type: "search", autocomplete: "off", oninput: () => {
     wanted = input.value.trim().toLowerCase();
-    say(`${number(fill())} found`);
+    say(`${number(show())} found`);
   } });
-  fill();
+  show();
   return [
-    (input || beside) && el(".row", {}, beside, input && field(search, input)),
+    (input || beside) && el(".row", beside, input && field(search, input)),
     el(plain ? "table.plain" : "table", { role: "table", "aria-label": caption },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
     rest,
@@ -154,10 +166,10 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
 }
 
 // The columns of use: a cost only where anything has a price.
-const useColumns = (rows, ...keys) => [
+const useColumns = (rows) => [
   ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
-    .filter(([key]) => !keys.length || keys.includes(key))
-    .map(([key, word]) => figures(key, t(word), (row) => number(row[key]))),
+    .filter(([key]) => rows.some((row) => key in row))
+    .map(([key, word]) => figures(key, t(word))),
   ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
 ];
 
@@ -165,18 +177,13 @@ const useColumns = (rows, ...keys) => [
 
 /** @param {Limit} limit */
 const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
-/** @param {Limit} limit */
 const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
 /** @param {Limit} limit */
 const warnedAt = (limit) =>
   Number(/ warn (\d+)%/.exec(limit.limit)?.[1] ?? state.me?.soft_limit_percent ?? 80);
-/** @param {Limit} limit */
 const isOwn = (limit) => limit.scope === "user";
-/** @param {Limit} limit */
 const left = (limit) => amount(limit, Math.max(0, limit.remaining));
-/** @param {Limit} limit */
 const percent = (limit) => number(share(limit) / 100, { style: "percent" });
-/** @param {Limit} limit */
 const textOf = (limit) => limit.text || limit.limit || "";
 /** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
@@ -195,10 +202,10 @@ function limitCard(limit) {
   const parts = [limit.used, limit.reserved].map((value) =>
     part("i", "width", limit.amount > 0 ? value : 1, limit.amount || 1));
   const kind = kindOf(limit), used = amount(limit, limit.used);
-  return el(`li.card${kind}`, {},
-    el("h2", {}, own(textOf(limit)), " ",
-      kind === ".over" && [el("span.tag.bad", {}, t("reached")), " "],
-      !isOwn(limit) && el("span.tag", {}, t("shared"), ": ", own(limit.scope))),
+  return el(`li.card${kind}`,
+    el("h2", own(textOf(limit)), " ",
+      kind === ".over" && [el("span.tag.bad", t("reached")), " "],
+      !isOwn(limit) && el("span.tag", t("shared"), ": ", own(limit.scope))),
     el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
       "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
       "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
@@ -212,8 +219,8 @@ function limitCard(limit) {
 }
 
 const limitCards = (limits) => [
-  el("ul.cards", {}, countable(limits).map(limitCard)),
-  el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
+  el("ul.cards", countable(limits).map(limitCard)),
+  list(limits.filter(isMoment).map((limit) => own(textOf(limit)))),
 ];
 
 /** @param {Me["days"]} rows */
@@ -232,11 +239,11 @@ function dayChart(rows) {
   days.map((one, at) => el("", { title: `${day(one.day)}: ${number(sum(one))} ${t("tokens")}` },
     part("i.second", "height", one.output_tokens, most),
     part("i.first", "height", one.input_tokens, most),
-    at % every === 0 && at + every <= days.length && el("span", {}, day(one.day)))));
+    at % every === 0 && at + every <= days.length && el("span", day(one.day)))));
   return rows.length ? [
-    el("figure", {}, note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
+    el("figure", note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
       note(el("i.key.first"), t("input"), " ", el("i.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
+    el("details", el("summary", `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
 }
@@ -251,18 +258,18 @@ function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
   return [
-    data.exempt && el("p.said", {}, afterLimits ? "Exempt: use is recorded, but never refused."
+    data.exempt && el("p.said", afterLimits ? "Exempt: use is recorded, but never refused."
       : t("exempt")),
     data.limits.length ? limitCards(data.limits)
-      : el("p", {}, afterLimits ? "No limits apply." : t("no_limits")),
+      : el("p", afterLimits ? "No limits apply." : t("no_limits")),
     afterLimits || grantTable(data.grants, data.limits),
     section(t("by_day"), dayChart(data.days)),
-    section(t("by_model"), table(t("by_model"),
-      [column("model", t("model")), ...useColumns(data.month)], data.month)),
-    section(t("replies"), table(t("replies"), [
+    tableSection(t("by_model"),
+      [column("model", t("model")), ...useColumns(data.month)], data.month),
+    tableSection(t("replies"), [
       times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
-      ...useColumns(data.replies, "input_tokens", "output_tokens"),
-    ], data.replies)),
+      ...useColumns(data.replies),
+    ], data.replies),
   ];
 }
 
@@ -280,26 +287,23 @@ function grantTable(grants, limits, revoke) {
       ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
     return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
   };
-  return rows.length > 0 && section(t("grants"), table(t("grants"), [
+  return rows.length > 0 && tableSection(t("grants"), [
     column("limit", t("limit"), granted),
     figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
     column("reason", t("reason")),
-    times("expires_at", t("until"), (row) => when(row.expires_at)),
+    times("expires_at", t("until")),
     ...(revoke ? [column("id", "Revoke", (row) => {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
       const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
-      return el("form.row", { onsubmit: (event) => {
-        event.preventDefault();
-        revoke(row, why.value, control);
-      } }, why, control);
+      return form("form.row", () => revoke(row, why.value, control), why, control);
     })] : []),
-  ], rows, { plain: true }));
+  ], rows, { plain: true });
 }
 
 async function myView() {
   const data = await call(`me?language=${tag}`);
-  return [el(".row.title", {}, el("h1", {}, t("title")), button(t("refresh"), () => route())),
+  return [el(".row.title", el("h1", t("title")), button(t("refresh"), () => route())),
     userParts(data)];
 }
 
@@ -313,37 +317,32 @@ function since() {
 }
 
 const report = (by) => call(`report?by=${by}&since=${since()}`);
-const periodPicker = () => {
-  const input = select(Object.entries(PERIODS).map(([value, text]) =>
-    [value, text, value === state.period]), {
-    onchange: () => { state.period = input.value; route(); },
-  });
-  return el("label", {}, "Period", input);
-};
+const periodPicker = () => el("label", "Period", select(
+  Object.entries(PERIODS).map(([value, text]) => [value, text, value === state.period]),
+  { onchange: (event) => { state.period = event.target.value; route(); } },
+));
 const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
   [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
     download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
-const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
-  row.name || row.email || row.user_id);
+const nameOf = (user) => user.name || user.email || user.user_id;
+const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`, nameOf(row));
 
+// What a row tells of its most used limit; something else where it has none.
+const ofMost = (read, none) => (row) => (row.most ? read(row.most) : none);
 const limitColumns = () => [
-  texts("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit"),
-    (row) => (row.most ? textOf(row.most) : "")),
-  figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
-    (row) => (row.most ? share(row.most) : -1)),
-  figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
-    (row) => row.most?.remaining ?? Infinity),
+  columnOf(".w")("limit", "Limit", ofMost(textOf, "no limit"), ofMost(textOf)),
+  figures("percent", "Used", ofMost(percent, "–"), ofMost(share, -1)),
+  figures("left", "Left", ofMost(left, "–"), ofMost((limit) => limit.remaining, Infinity)),
   times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
 ];
-const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
-  order: { key: "percent", sign: -1 } };
+const nearFirst = { kind: ofMost(kindOf, ""), order: { key: "percent", sign: -1 } };
 
 function userTable(users, more = [], options = {}) {
   // A pool is nobody's own: it has rows of its own.
   const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits.filter(isOwn)) }));
   return table("Users, the most used limit of each", [
     column("user", "User", (row) => [userLink(row), row.exempt && [" ",
-      el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
+      el("span.tag", "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
     column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
     column("policy", "Policy"), ...limitColumns(), ...more,
   ], rows, { ...nearFirst, ...options });
@@ -353,38 +352,34 @@ async function overview() {
   const [all, days, near, pools, refused] = await Promise.all([call("overview"), report("day"),
     call("users?near=true"), call("pools"), call(`shadow?since=${since()}`).catch(() => [])]);
   const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
-  const over = near.filter((row) =>
-    row.limits.some((limit) => isOwn(limit) && kindOf(limit) === ".over"));
+  const over = near.filter((row) => kindOf(mostUsed(row.limits.filter(isOwn))) === ".over");
   const full = poolRows(pools).filter((row) => kindOf(row.most));
-  const notices = all.notices || [], checks = all.checks || [];
   return [
-    el("h1", {}, "Overview"),
-    el(".row", {}, periodPicker()),
+    el(".row", periodPicker()),
     pairs("dl.totals", [["Requests", number(sum("requests"))],
       ["Input tokens", number(sum("input_tokens"))],
       ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
       ["Users over a limit", number(over.length)],
       ["Users near a limit", number(near.length - over.length)]]),
-    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
-    notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
-      el("li", {}, text))), link("#policies", "Correct the policies")),
+    all.shadow_mode && el("p.said", "Shadow mode is on: nobody is refused."),
+    all.notices.length > 0 && el(".said.bad", list(all.notices),
+      link("#policies", "Correct the policies")),
     section("Users near or over a limit", near.length
       ? [note("Open a user to grant more, or to reset a limit."), userTable(near)]
       : note("Nobody.")),
     full.length > 0 && section("Pools near or over a limit", poolTable(full)),
     section("By day", dayChart(days)),
-    refused.length > 0 && section("Shadow mode would have refused",
-      table("Would-have-been refusals", [
-        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
-        column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
-      ], refused, { search: "Search refusals" })),
-    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
-      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
-    el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
-      check.text))), table("Ways to a model", [column("name", "Way to a model"),
-      column("state", "State"), column("detail", "What happens")], all.doors || [],
-    { plain: true })),
+    refused.length > 0 && tableSection("Shadow mode would have refused", [
+      times("at", "Time"), column("email", "User", userLink), column("model", "Model"),
+      column("limit", "Limit"), column("policy", "Policy"),
+    ], refused, { search: "Search refusals" }),
+    section("Installation",
+      note(`Usage Limits ${all.version}, Open WebUI ${all.open_webui}, ledger: ${all.ledger}, `,
+        `days as in ${all.timezone}`),
+      list(all.checks.map(({ ok, text }) =>
+        [ok ? el("span.good", "OK: ") : el("span.bad", "Note: "), text])),
+      table("Ways to a model", [column("name", "Way to a model"), column("state", "State"),
+        column("detail", "What happens")], all.doors, { plain: true })),
     section("Files", files("day", "each day"),
       files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
@@ -395,21 +390,24 @@ async function usersView() {
   const sums = new Map(used.map((row) => [row.user_id, row]));
   const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
     cost_usd: sums.get(row.user_id)?.cost_usd }));
-  const more = [figures("tokens", "Tokens", (row) => number(row.tokens))];
+  const more = [figures("tokens", "Tokens")];
   if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
-  return [el("h1", {}, "Users"), userTable(rows, more,
-    { search: "Search users, groups, policies", beside: periodPicker() }),
-  files("user", "all users")];
+  return [
+    userTable(rows, more, { search: "Search users, groups, policies", beside: periodPicker() }),
+    files("user", "all users"),
+  ];
 }
 
 const useView = (title, by, key, name) => async () => {
   const rows = await report(by), label = (row) => row[name] || row[key] || `no ${by}`;
-  return [el("h1", {}, title), table(title,
-    [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows,
-    { search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
-      order: { key: "input_tokens", sign: -1 } }),
-  files(by, `all ${title.toLowerCase()}`),
-  by === "group" && note("Who is in several groups counts in each of them.")];
+  return [
+    table(title, [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows, {
+      search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+      order: { key: "input_tokens", sign: -1 },
+    }),
+    files(by, `all ${title.toLowerCase()}`),
+    by === "group" && note("Who is in several groups counts in each of them."),
+  ];
 };
 
 const poolRows = (pools) => pools.flatMap((pool) =>
@@ -419,10 +417,8 @@ const poolTable = (rows, options = {}) => table("Pools and their limits", [
   column("group", "Group", (row) => row.group || "everyone"), ...limitColumns(),
 ], rows, { ...nearFirst, ...options });
 
-async function poolsView() {
-  return [el("h1", {}, "Pools"),
-    poolTable(poolRows(await call("pools")), { search: "Search pools" })];
-}
+const poolsView = async () =>
+  [poolTable(poolRows(await call("pools")), { search: "Search pools" })];
 
 // Grant, reset, revoke
 
@@ -444,26 +440,22 @@ function actions(who, limits, grants) {
   const limit = select(those.map((one) => [one.limit, textOf(one)]));
   const much = el("input", { required: true, placeholder: "10k" });
   const [whyMore, whyReset] = [reasonInput(), reasonInput()];
-  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const give = el("button.main", "Grant"), zero = el("button", "Reset");
   const checks = those.map((one) => el("input", { type: "checkbox", value: one.limit }));
-  const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
-    event.preventDefault();
-    onsubmit();
-  } }, el("fieldset", {}, el("legend", {}, title), parts));
   return [
     said,
-    those.length > 0 && section("Grant or reset", el(".cards", {},
-      form("Grant more until the limit resets", () => change(give, "POST", "grants", {
+    those.length > 0 && section("Grant or reset", el(".cards",
+      fields("Grant more until the limit resets", () => change(give, "POST", "grants", {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
       }, "Granted"), field("Limit", limit),
-      el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      form("Reset use to zero", () => {
+      el(".row", field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
+      fields("Reset use to zero", () => {
         const chosen = checks.filter((one) => one.checked).map((one) => one.value);
         if (!chosen.length) checks[0].focus();
         else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
           "Reset");
-      }, checks.map((check, at) => el("label.check", {}, check, textOf(those[at]))),
-      el(".row", {}, field("Reason", whyReset), zero)))),
+      }, checks.map((check, at) => el("label.check", check, textOf(those[at]))),
+      el(".row", field("Reason", whyReset), zero)))),
     grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
       `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
@@ -472,8 +464,8 @@ function actions(who, limits, grants) {
 async function userView(id) {
   const data = await call(`users/${encodeURIComponent(id)}?language=en`);
   return [
-    el("p", {}, link("#users", "All users")),
-    el("h1", {}, data.name || data.email || data.user_id),
+    el("p", link("#users", "All users")),
+    el("h1", nameOf(data)),
     note([data.email, data.groups.length && `Groups: ${data.groups.join(", ")}`,
       `Policy: ${data.policy}`].filter(Boolean).join(" · ")),
     userParts(data,
@@ -486,8 +478,8 @@ async function poolView(name) {
   if (!found.length) throw Object.assign(new Error(`There is no pool "${name}".`), { status: 404 });
   const limits = found.flatMap((one) => one.limits);
   return [
-    el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
-    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+    el("p", link("#pools", "All pools")), el("h1", name), limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants)),
   ];
 }
 
@@ -510,59 +502,61 @@ function addLimit(text, head, limit) {
 
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
-  let timer, asked = 0;
+  let timer, asked = 0, loaded = state.draft?.loaded ?? kept.version;
   const numbers = el("ol", { "aria-hidden": "true" });
   const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
     autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
-  area.value = state.draft ?? kept.policies;
+  area.value = state.draft?.text ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
   const replayed = el("", { role: "status" });
-  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
+  const saved = el("p.said", { id: "saved", role: "status" });
+  const versions = kept.versions.filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
   const scrollToLine = (line) => (area.scrollTop = Math.max(0, (line - 5) * 21));
 
   function goTo(line) {
-    const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
+    const lines = area.value.split("\n"), end = lines.slice(0, line).join("\n").length;
     area.focus();
-    area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
+    area.setSelectionRange(end - (lines[line - 1] ?? "").length, end);
     scrollToLine(line);
   }
 
   function show(checked) {
-    const lines = area.value.split("\n");
-    const errors = checked?.errors || [];
-    numbers.replaceChildren(...lines.map((_, at) =>
-      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
+    const errors = checked?.errors ?? [];
+    fill(numbers, area.value.split("\n").map((_, at) =>
+      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", at + 1)));
     numbers.scrollTop = area.scrollTop;
     save.disabled = !checked || errors.length > 0 || area.value === kept.policies;
     if (!checked) return; // until the server has looked at it
     area.setAttribute("aria-invalid", String(errors.length > 0));
-    result.replaceChildren(errors.length ? el("ul.errors", {}, errors.map((one) => el("li.bad", {},
+    fill(result, errors.length ? el("ul.errors", errors.map((one) => el("li.bad",
       one.line && [button(`Line ${one.line}`, () => goTo(one.line)), " "],
-      `${one.where || ""}: ${one.given || ""}${one.allowed ? `; allowed: ${one.allowed}` : ""}`)))
-      : el("p.good", {}, `No errors. ${area.value === kept.policies
-        ? "This is what is in force." : "Save puts it in force."}`));
+      `${one.where}: ${one.given}`, one.allowed && `; allowed: ${one.allowed}`)))
+      : el("p.good", "No errors. ", area.value === kept.policies
+        ? "This is what is in force." : "Save puts it in force."));
     if (errors.length) return;
-    const nobody = checked.unmatched || [];
-    means.replaceChildren(...(nobody.length
-      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []),
-    ...table("What each table means", [
-      column("table", "Table", (row) => code(row.table)),
-      column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
-      figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
-    ], checked.summary || [], { plain: true }).filter(Boolean));
+    fill(means,
+      checked.unmatched.length > 0 &&
+        el("p.said.bad", `Nobody is meant by: ${checked.unmatched.join(", ")}`),
+      table("What each table means", [
+        column("table", "Table", (row) => el("code", row.table)),
+        column("limits", "Limits", (row) => row.limits.join("; ")),
+        figures("users", "Users"),
+      ], checked.summary, { plain: true }));
   }
 
-  const failed = (error) =>
-    ({ failed: true, errors: [{ where: "The server", given: error.message }] });
+  const failed = (error) => error.status === 409 ? error.data
+    : { failed: true, errors: [{ where: "The server", given: error.message }] };
   const ask = (path, method, more) =>
     call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
 
   function changed() {
     const turn = ++asked;
-    state.draft = area.value === kept.policies ? null : area.value;
+    const same = area.value === kept.policies;
+    if (same) [loaded, saved.textContent] = [kept.version, ""];
+    state.draft = same ? null : { text: area.value, loaded };
     show(null);
     clearTimeout(timer);
     const check = async () => {
@@ -581,38 +575,43 @@ async function policiesView() {
 
   async function keep() {
     save.disabled = true;
-    const answer = await ask("", "PUT");
-    if (answer.errors?.length) return show(answer);
-    state.draft = null;
-    await route();
-    byId("saved").textContent = "Saved. It is in force from now on.";
-    return byId("policies").focus();
+    const answer = await ask("", "PUT", { version: loaded });
+    if (answer.errors?.length) show(answer);
+    else if (answer.detail) { // somebody else has saved meanwhile
+      Object.assign(kept, answer);
+      loaded = kept.version;
+      changed();
+      fill(saved, answer.detail,
+        " Save again to replace that text, or discard your changes to load it.");
+    } else {
+      state.draft = null;
+      await route();
+      fill(byId("saved"), "Saved. It is in force from now on.");
+      byId("policies").focus();
+    }
   }
 
-  async function simulate(event) {
-    event.preventDefault();
-    replayed.replaceChildren(note("Replaying …"));
+  async function simulate() {
+    fill(replayed, note("Replaying …"));
     const found = await ask("/simulate", "POST", { days: Number(days.value) });
-    if (found.errors?.length) show(found);
-    replayed.replaceChildren(...(found.errors?.length ? [] : [
-      el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+    if (found.errors.length) show(found);
+    fill(replayed, !found.errors.length && [
+      el("p", `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
         number(found.refused)} would have been refused.`, found.cost_saved_usd > 0 &&
         ` That would have saved ${money(found.cost_saved_usd)}.`),
-      ...table("Who would have been refused", [
+      table("Who would have been refused", [
         column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
-        times("first_at", "First", (row) => when(row.first_at)),
-        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
-      ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
+        times("first_at", "First"), times("last_at", "Last"), costs("cost_saved_usd", "Saved"),
+      ], found.users, { order: { key: "refused", sign: -1 } })]);
   }
 
-  const kind = select(["group", "user", "role", "pool"].map((one) => [one, one]));
+  const kind = select([["group"], ["user"], ["role"], ["pool"]]);
   const name = el("input", { required: true, list: "names", placeholder: "Students" });
   const limit = el("input", { required: true, placeholder: "50k tokens/day" });
   const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
   const version = select(versions.map((one, at) =>
     [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
-  const add = (event) => {
-    event.preventDefault();
+  const add = () => {
     const who = name.value.trim();
     const head = `[${kind.value}.${/^[\w-]+$/.test(who) ? who : JSON.stringify(who)}]`;
     put(addLimit(area.value, head, limit.value.trim()));
@@ -621,25 +620,23 @@ async function policiesView() {
   };
   changed();
   return [
-    el("h1", {}, "Policies"),
-    el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
-      el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+    fields("Add a limit", add,
+      list(["Say who: a group, a user’s e-mail, a role, or a pool.",
         "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
-        "Add it to the text, see below what it means, and save."].map((step) =>
-        el("li", {}, step))),
-      el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
-        el("button", {}, "Add to the text")))),
+        "Add it to the text, see below what it means, and save."], "ol.note"),
+      el(".row", el("label", "For", kind), field("Name", name), field("Limit", limit),
+        el("button", "Add to the text"))),
     el("datalist", { id: "names" }, groups.filter((row) => row.group_name).map((row) =>
       el("option", { value: row.group_name }))),
-    section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
-      versions.length > 0 && [el("label", {}, "Earlier versions", version),
+    section("Text", el(".editor", numbers, area), result, el(".row", save,
+      versions.length > 0 && [el("label", "Earlier versions", version),
         button("Load this version", () => put(versions[version.value].policies))],
       button("Discard changes", () => put(kept.policies))),
-    el("p.said", { id: "saved", role: "status" })),
+    saved),
     section("What it means", means),
     section("Simulate", note("Replays what is on record against the text above."),
-      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
-        el("button", {}, "Simulate")), replayed),
+      form("form.row", simulate, el("label", "Days", days), el("button", "Simulate")),
+      replayed),
   ];
 }
 
@@ -654,15 +651,17 @@ const VIEWS = {
 const DETAILS = { user: ["users", userView], pool: ["pools", poolView] };
 
 async function call(path, method = "GET", body = undefined) {
-  const headers = { Accept: "application/json" }, token = stored("token");
-  if (token) headers.Authorization = `Bearer ${token}`;
-  if (body) headers["Content-Type"] = "application/json";
-  const answer = await fetch(BASE + path,
-    { method, headers, cache: "no-store", ...(body ? { body: JSON.stringify(body) } : {}) });
+  const token = stored("token");
+  const answer = await fetch(BASE + path, {
+    method, cache: "no-store",
+    headers: { Accept: "application/json", "Content-Type": "application/json",
+      ...(token && { Authorization: `Bearer ${token}` }) },
+    ...(body ? { body: JSON.stringify(body) } : {}),
+  });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
-  throw Object.assign(new Error(said), { status: answer.status });
+  throw Object.assign(new Error(said), { status: answer.status, data });
 }
 
 async function route(event) {
@@ -677,18 +676,20 @@ async function route(event) {
     const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
     if (detail || view !== "me") tag = "en";
     nav.hidden = !admin;
-    nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
+    fill(nav, Object.entries(VIEWS).map(([key, [title]]) => el("a", {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
-    parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
+    const [title, show] = VIEWS[view];
+    parts = detail ? await detail[1](decodeURIComponent(id))
+      : [view !== "me" && el("h1", title), await show()];
   } catch (/** @type {any} */ error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
+    parts = [el("h1", t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
       el("p.said.bad", { role: "alert" }, state.me && error.status === 404 ? error.message
         : `${t("failed")} (${error.message})`), button(t("refresh"), () => route())]];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
   main.lang = tag;
   main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  main.replaceChildren(...parts.flat(9).filter(Boolean));
+  fill(main, parts);
   main.removeAttribute("aria-busy");
   document.title = main.querySelector("h1").textContent;
   if (event) {

@@ -71,7 +71,7 @@ export interface Me {
 export interface State {
   me: Me | null;
   period: string;
-  draft: string | null;
+  draft: { text: string; loaded: string } | null;
   turn: number;
 }
 
