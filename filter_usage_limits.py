@@ -13,15 +13,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15875  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15558  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 16042  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15721  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6305  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4680  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11511  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2844  metering.usage               What one reply is charged for, added up from its stream …
-#  3151  metering.charges             What one reply costs, in tokens, in money and toward limits.
+#  6322  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4697  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11629  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2846  metering.usage               What one reply is charged for, added up from its stream …
+#  3168  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   176  errors                       The exceptions, each carrying its data.
 #   237  logs                         The one logger; its name is how Open WebUI's log shows where …
@@ -36,57 +36,57 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2112  metering.estimates           Token estimates for texts and prompts whose provider reports …
 #  2368  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
 #  2625  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3259  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3343  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3640  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3875  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4318  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4968  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5111  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5374  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5554  ledger.reports               What records add up to by user, model, day, group and …
-#  5851  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5967  ledger.grants                What administrators add to limits, reset and take back; …
-#  6149  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6242  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6816  openwebui.wording            What one language has to say, and the rules that tell its …
-#  7000  openwebui.languages.en       18 languages.
-#  7644  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7689  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8616  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9098  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9179  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9272  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9382  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9769  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9831  openwebui.replies            One reply from its admission to its end.
-# 10224  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10460  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10830  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10973  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11092  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11177  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11235  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11317  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11978  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12016  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12119  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12301  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12407  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12763  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12968  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13048  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13225  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13323  openwebui.simulation         What is on record, replayed against a policies text.
-# 13654  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14027  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14222  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14289  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14416  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14698  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15020  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15187  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15344  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  3276  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3360  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3657  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3892  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4335  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4985  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5128  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5391  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5571  ledger.reports               What records add up to by user, model, day, group and …
+#  5868  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5984  ledger.grants                What administrators add to limits, reset and take back; …
+#  6166  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6259  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6833  openwebui.wording            What one language has to say, and the rules that tell its …
+#  7017  openwebui.languages.en       18 languages.
+#  7661  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7706  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8633  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9116  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9197  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9290  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9400  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9787  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9851  openwebui.replies            One reply from its admission to its end.
+# 10269  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10505  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10921  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 11064  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11183  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11295  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11353  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11435  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12102  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12140  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12243  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12425  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12531  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12887  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13092  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13172  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13349  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13447  openwebui.simulation         What is on record, replayed against a policies text.
+# 13778  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14151  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14346  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14413  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14540  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14822  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15144  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15311  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15468  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -2807,9 +2807,11 @@ def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
 
 def is_provider_event(event: Mapping[str, object]) -> bool:
     """Whether an event without text or usage is at least a sign of a model at work."""
-    if event.get("error") or event.get("type") in ("error", "response.failed"):
-        return False
-    return bool(event) and not any(key in event for key in HOST_KEYS)
+    return bool(event) and not is_error(event) and not any(key in event for key in HOST_KEYS)
+
+def is_error(event: Mapping[str, object]) -> bool:
+    """Whether an event says that a call failed."""
+    return bool(event.get("error")) or event.get("type") in ("error", "response.failed")
 
 def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none.
@@ -2874,6 +2876,19 @@ class Usage:
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+    def without(self, other: Usage) -> Usage:
+        """What is left of it beside another, in tokens at least nothing."""
+        cost = self.cost_micros
+        return Usage(
+            max(0, self.input_tokens - other.input_tokens),
+            max(0, self.output_tokens - other.output_tokens),
+            max(0, self.cached_input_tokens - other.cached_input_tokens),
+            None if cost is None else max(0, cost - (other.cost_micros or 0)),
+            self.estimated,
+            max(0, self.cache_write_tokens - other.cache_write_tokens),
+            max(0, self.reasoning_tokens - other.reasoning_tokens),
         )
 
 # Most providers send a chunk for each token: so many chunks are then a better count than a text.
@@ -3044,6 +3059,7 @@ class ReplyMeter:
 
     def __init__(self) -> None:
         self._rounds = [MeteredRound(0)]
+        self.failed = False  # whether an error came
 
     def begin_round(self, prompt_tokens: int) -> None:
         """A model call follows; the host may announce the same one twice."""
@@ -3086,6 +3102,7 @@ class ReplyMeter:
                 this_round.add_usage(usage)
                 call = this_round.current
         elif not is_provider_event(event):
+            self.failed = self.failed or is_error(event)
             return
         this_round.started = True
         if finished:
@@ -8631,10 +8648,11 @@ TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be count
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
 TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
+ARENA_SENTENCE = "An arena model inside of another can't be counted. Choose a model."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
 PAGE_UNREACHABLE = "The database can't be reached, or is busy. Try again later."
-TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
+TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task or a function."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
     "counted. See docs/reverse-proxy.md."
@@ -9803,7 +9821,9 @@ HOST_INTERNALS = (
     ),
     HostInternal("open_webui.utils.middleware", "generate_chat_completion", "tool rounds"),
     HostInternal("open_webui.routers.tasks", "generate_chat_completion", "tasks"),
-    HostInternal("open_webui.utils.chat", "generate_chat_completion", "memories, compaction"),
+    HostInternal(
+        "open_webui.utils.chat", "generate_chat_completion", "memories, compaction, functions"
+    ),
     HostInternal("open_webui.utils.auth", "get_verified_user", "who asks at a pass-through path"),
     HostInternal("open_webui.models.functions", "Functions.get_function_by_id", "the switch"),
     HostInternal(
@@ -9815,7 +9835,7 @@ HOST_INTERNALS = (
         "valves at a pass-through path",
     ),
     HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
-    HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
+    HostInternal("open_webui.models.models", "Models.get_model_by_id", "models' settings"),
     HostInternal(
         "open_webui.utils.payload", "apply_system_prompt_to_body", "estimates of system prompts"
     ),
@@ -9833,6 +9853,8 @@ HOST_INTERNALS = (
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
+# And in the request with which a model is called for it.
+OUTER_ATTRIBUTE = "usage_limits_reply"
 # The output that is reserved for a model whose replies aren't known to be longer.
 EXPECTED_OUTPUT_TOKENS = 500
 # A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
@@ -9935,6 +9957,7 @@ class Reply:
     next_prompt_tokens: int = 0  # of the call that comes next
     system_tokens: int = 0  # of its model's own system prompt, which no hook sees
     meter: ReplyMeter = field(default_factory=ReplyMeter)
+    base: str = ""  # the model that Open WebUI is to call for it; "" for a function's
     ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
@@ -9953,6 +9976,7 @@ class Reply:
     emitter: Emitter | None = None  # of the chat page's, to say why it was stopped
     unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
+    calls: list[Reply] = field(default_factory=list)  # of its function's; on record themselves
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
@@ -10158,7 +10182,21 @@ class Reply:
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
-        return make_charge(self.meter.total(), self.rule)
+        return self.own_charge(self.meter.total())
+
+    def own_charge(self, usage: Usage) -> Charge:
+        """What it costs beside its function's calls, of which its text and its usage mostly are.
+
+        An estimate would count those again, and wrong; usage says how much more there was.
+        """
+        if self.calls and usage.estimated:
+            return Charge()
+        for call in (called := list(self.calls)):  # grows by theirs
+            usage = usage.without(call.meter.total())
+            called += call.calls
+        if self.calls and not (usage.input_tokens or usage.output_tokens):
+            return Charge(usage)
+        return make_charge(usage, self.rule)
 
     def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
         """What it cost in the end; None if no model was called, or none that answered.
@@ -10175,9 +10213,12 @@ class Reply:
             awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
             if awaited:  # stopped while a round of tools had gone to the model
                 metered += Usage(awaited, estimated=True)
-            return make_charge(metered, self.rule)
+            return self.own_charge(metered)
+        if self.calls:
+            return Charge()
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.unseen_charge() if self.called_model else None
+        failed = getattr(self.meter, "failed", False)
+        return self.unseen_charge() if self.called_model and not failed else None
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     """The reply that was admitted with this metadata."""
@@ -10185,6 +10226,10 @@ def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     # Not isinstance: the file may have been pasted anew while the reply was running. What came
     # from a client would be made of JSON's types.
     return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+def outer_reply(request: object) -> Reply | None:
+    """The reply for which a model is being called, where its function calls another."""
+    return getattr(request, OUTER_ATTRIBUTE, None)
 
 def is_older(reply: object) -> bool:
     """Whether a reply was admitted before 0.2.0, which knew no limits on single requests."""
@@ -10472,8 +10517,8 @@ class HostError(HTTPException, UsageLimitsError):
     as status 400. As it raises itself while it is being formatted, this one comes through whole.
     """
 
-    def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
-        headers = {"Retry-After": str(retry_after)}
+    def __init__(self, status_code: int, detail: str, retry_after: int | None = None) -> None:
+        headers = None if retry_after is None else {"Retry-After": str(retry_after)}
         HTTPException.__init__(self, status_code, detail=detail, headers=headers)
         # Where this is flattened all the same, the layer around the app knows what was meant.
         note_in_state(REFUSAL_STATE, (status_code, detail, retry_after))
@@ -10630,28 +10675,51 @@ def host_models() -> Mapping[str, Any]:
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     return getattr(getattr(app, "state", None), "MODELS", None) or {}
 
-# Of listed models only. To ask for it takes as long as all that the filter does for a request.
-SYSTEM_PROMPT_SECONDS = 60.0
-known_system_prompts: dict[str, tuple[float, str]] = {}
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What stands in Open WebUI's database of a model.
 
-async def read_system_prompt(
-    model_id: object, metadata: Mapping[str, Any], user: Mapping[str, Any]
+    Args:
+        base: The model that is called in its place; "" if it is no custom model.
+        params: What its calls ask for beside what their clients do.
+    """
+
+    base: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+# To ask for them takes as long as all that the filter does for a request.
+SETTINGS_SECONDS = 60.0
+known_settings: dict[str, tuple[float, ModelSettings]] = {}
+
+async def read_settings(model: object) -> ModelSettings | None:
+    """A model's settings; None where it has none.
+
+    Open WebUI acts upon those of this moment, whatever its list says. Users can change those of
+    their own custom models between two requests; others are an administrator's, and as they were
+    a minute ago at the most.
+    """
+    if not (isinstance(model, Mapping) and model.get("info") and model.get("id")):
+        return None
+    name, now = str(model["id"]), time.monotonic()
+    read_at, settings = known_settings.get(name, (-math.inf, ModelSettings()))
+    if settings.base or base_model_id(model) or now - read_at > SETTINGS_SECONDS:
+        found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
+        if found is None:
+            return None
+        params = found.params.model_dump() if found.params else {}
+        settings = ModelSettings(found.base_model_id or "", params)
+        known_settings[name] = now, settings
+    return settings
+
+async def fill_system_prompt(
+    settings: ModelSettings | None, metadata: Mapping[str, Any], user: Mapping[str, Any]
 ) -> str:
     """A model's own system prompt; "" where it has none.
 
     Open WebUI puts it before the messages behind every filter, with variables that a client fills.
     """
-    listed = host_models().get(model_id) if isinstance(model_id, str) else None
-    if not (isinstance(listed, Mapping) and listed.get("info")):  # it has no settings
-        return ""
-    name, now = str(model_id), time.monotonic()
-    read_at, system = known_system_prompts.get(name, (-math.inf, ""))
-    if now - read_at > SYSTEM_PROMPT_SECONDS:
-        found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
-        system = found.params.model_dump().get("system") if found and found.params else ""
-        system = system if isinstance(system, str) else ""
-        known_system_prompts[name] = now, system
-    if not system:
+    system = settings.params.get("system") if settings is not None else None
+    if not isinstance(system, str) or not system:
         return ""
     body: dict[str, Any] = {"messages": []}
     fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
@@ -10674,6 +10742,32 @@ def base_model_id(model: object) -> str | None:
     base = info.get("base_model_id") if isinstance(info, Mapping) else None
     return str(base) if base else None
 
+def answering_model(body: Mapping[str, Any], model: object) -> object:
+    """The model that a request is for, as Open WebUI describes it.
+
+    Args:
+        body: The request.
+        model: The one that it was for at first.
+    """
+    named = body.get("model")
+    if not isinstance(named, str) or not isinstance(model, Mapping) or model.get("id") == named:
+        return model
+    return host_models().get(named)  # another filter has sent it there
+
+def with_base(model: object, settings: ModelSettings | None) -> object:
+    """A model's description with the base that it has at this moment."""
+    if settings is None or not isinstance(model, Mapping):
+        return model
+    return {**model, "info": {**(model.get("info") or {}), "base_model_id": settings.base}}
+
+def is_arena(model: object) -> bool:
+    """Whether a model is one of those for which Open WebUI chooses another."""
+    return isinstance(model, Mapping) and model.get("owned_by") == "arena"
+
+def is_function(model: object) -> bool:
+    """Whether a model is a pipe function's, or made from one."""
+    return isinstance(model, Mapping) and bool(model.get("pipe"))
+
 def list_model_names(
     body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
 ) -> ModelNames:
@@ -10683,10 +10777,7 @@ def list_model_names(
     falls back to (``ENABLE_CUSTOM_MODEL_FALLBACK``), into the body by the time a filter runs.
     """
     answering = clean_text(body.get("model"), LONGEST_NAME) or "unknown"
-    if isinstance(model, Mapping) and "id" in model and model["id"] != body.get("model"):
-        # Another filter has sent the request to another model.
-        model = host_models().get(answering)
-    base = clean_text(base_model_id(model), LONGEST_NAME)
+    base = clean_text(base_model_id(answering_model(body, model)), LONGEST_NAME)
     names = [answering, base]
     listed = metadata.get("model")
     listed_id = clean_text(listed.get("id"), LONGEST_NAME) if isinstance(listed, Mapping) else ""
@@ -11131,14 +11222,9 @@ def watched_call(
         reply = find_reply(metadata) if isinstance(metadata, dict) else None
         if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
             return await original(request, form_data, *args, **kwargs)
-        model = unasked_name(reply, form_data)
-        again = unasked.call_without(model, form_data)
         reply.call_begins()
         try:
-            answer = await original(request, form_data, *args, **kwargs)
-            if again is not None and refuses_to_be_asked(answer, again):
-                answer = await original(request, again, *args, **kwargs)
-                unasked.note(model, again, answer)
+            answer = await call_for(reply, original, unasked, request, form_data, *args, **kwargs)
         except Exception:  # a refusal, a connection that broke; not that the user stopped it
             reply.call_failed()
             raise
@@ -11153,6 +11239,38 @@ def watched_call(
 
     setattr(call, ORIGINAL, original)
     return call
+
+async def call_for(
+    reply: Reply,
+    original: Callable[..., Any],
+    unasked: UnaskedModels,
+    request: Any,
+    form_data: dict[str, Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Call the model that was admitted, as its provider lets itself be asked."""
+    model = unasked_name(reply, form_data)
+    again = unasked.call_without(model, form_data)
+    request = pinned_request(request, reply, form_data)
+    answer = await original(request, form_data, *args, **kwargs)
+    if again is not None and refuses_to_be_asked(answer, again):
+        answer = await original(request, again, *args, **kwargs)
+        unasked.note(model, again, answer)
+    return answer
+
+def pinned_request(request: Any, reply: Reply, form_data: Mapping[str, Any]) -> Any:
+    """A copy of the request, since several models of one chat share it.
+
+    It has the base that was admitted, which Open WebUI takes then: else it would look up the custom
+    model's at this moment, and its user may have changed it since. A function, which gets it as
+    `__request__`, can be seen by it to call another model.
+    """
+    pinned, base = copy(request), getattr(reply, "base", "")
+    setattr(pinned, OUTER_ATTRIBUTE, reply)
+    if base and form_data.get("model") == reply.reservation.model_names[0]:
+        pinned.base_model_id = base
+    return pinned
 
 def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:
     """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
@@ -11822,7 +11940,13 @@ class Accounting(LedgerWorker):
         except BaseException as error:
             # Outages are long, and texts are large: only what is still to be written is kept.
             rest = replace(
-                reply, meter=ReplyMeter(), unread=None, emitter=None, growing=None, ending=None
+                reply,
+                meter=ReplyMeter(),
+                calls=[],
+                unread=None,
+                emitter=None,
+                growing=None,
+                ending=None,
             )
             self._unwritten[key] = replace(end, reply=rest)
             if not isinstance(error, Exception):
@@ -14457,7 +14581,7 @@ class PassthroughGuard:
         self.admit_request = admit
         self.ledger_of = ledger_of
         self.notes = FormNotes(ledger_of)
-        self._unasked = unasked
+        self.unasked = unasked
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
@@ -14640,10 +14764,10 @@ class PassthroughGuard:
                     cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
-                    again = self._unasked.call_without(model, read.value)
+                    again = self.unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        await call.serve(app, scope, receive, again, self._unasked)
+        await call.serve(app, scope, receive, again, self.unasked)
 
     async def admit(
         self,
@@ -15349,17 +15473,18 @@ class TaskCaller:
     """A name by which a module of Open WebUI calls models past the hooks.
 
     Args:
-        calls: task: for tasks only. mixed: for tasks and for replies. reply: for a user's own
-            requests, handed on in Anthropic's protocol.
+        calls: task: for tasks only. mixed: for tasks and for replies. function: for tasks, and for
+            what pipes, tools and actions ask by themselves. reply: for a user's own requests,
+            handed on in Anthropic's protocol.
     """
 
     module: str
     name: str
-    calls: Literal["task", "mixed", "reply"]
+    calls: Literal["task", "mixed", "function", "reply"]
 
 TASK_CALLERS = (
     TaskCaller("open_webui.routers.tasks", "generate_chat_completion", "task"),
-    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "function"),
     TaskCaller("open_webui.utils.middleware", "generate_chat_completion", "mixed"),
     TaskCaller("open_webui.main", "passthrough_anthropic_messages", "reply"),
 )
@@ -15368,8 +15493,9 @@ WRAPPED = "usage_limits_task_inner"
 COUNTED_TASKS = frozenset({"function_calling"})
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
-# Open WebUI calls one of these names from another.
-inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
+LENGTH_NAMES = (*OUTPUT_KEYS, "n", "best_of")
+# The arena model for which Open WebUI has chosen the one that it calls.
+asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default="")
 
 GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
@@ -15393,16 +15519,30 @@ def watched_task(
 
     @wraps(inner)
     async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
-        if inside_task.get() or not isinstance(form_data, dict):
+        if not isinstance(form_data, dict):
             return await inner(request, form_data, *args, **kwargs)
         metadata = form_data.get("metadata")
         task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
+        model_id, outer = str(form_data.get("model") or ""), outer_reply(request)
+        if outer is not None and model_id == outer.reservation.model_names[0]:
+            # Open WebUI's own way to the model that was admitted.
+            return await inner(request, form_data, *args, **kwargs)
+        if outer is not None:
+            task = ""  # a function has handed on its metadata
         if caller.calls == "mixed" and not task:
             return await inner(request, form_data, *args, **kwargs)
         guard = await find_guard()
         user = kwargs.get("user", args[0] if args else None)
-        model_id = str(form_data.get("model") or "")
-        if guard is None or user is None or not await guard.covers(model_id, request.app):
+        if guard is None or user is None:
+            return await inner(request, form_data, *args, **kwargs)
+        if caller.calls != "reply" and is_arena(host_models().get(model_id)):
+            # It comes here again, with the model that Open WebUI has chosen.
+            token = asked_arena.set(asked_arena.get() or model_id)
+            try:
+                return await inner(request, form_data, *args, **kwargs)
+            finally:
+                asked_arena.reset(token)
+        if not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
         if task and is_only_command(metadata):
             return refused_task(HostError(429, "A command needs no title.", 60))
@@ -15411,18 +15551,22 @@ def watched_task(
         except HostError as error:
             if caller.calls == "reply":
                 raise
+            if not task:  # whoever formats this one shall not raise it
+                raise HTTPException(error.status_code, error.detail, error.headers) from None
             return refused_task(error)
-        token = inside_task.set(True)
         try:
-            answer = await inner(request, form_data, *args, **kwargs)
+            if reply is None:
+                answer = await inner(request, form_data, *args, **kwargs)
+            else:
+                answer = await call_for(
+                    reply, inner, guard.unasked, request, form_data, *args, **kwargs
+                )
         except Exception:
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
             await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
-        finally:
-            inside_task.reset(token)
         return await metered_answer(reply, answer)
 
     setattr(call, WRAPPED, (owner, inner))
@@ -15449,19 +15593,26 @@ async def admit_call(
 ) -> Reply | None:
     """Admit a call as the inlet does, if it is a task without counting it.
 
+    What a function asks for itself counts for the user of the reply that it writes, and is a part
+    of it.
+
     Raises:
         HostError: A hard limit is reached, or the call can't be put on record.
     """
     valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
-    asked_for = route_path(request.scope).startswith(ASKED_FOR)
+    asked_for = bool(task) and route_path(request.scope).startswith(ASKED_FOR)
     in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
-    counted = not in_passing or valves.policy_set.tasks_counted
+    counted = not in_passing or not task or valves.policy_set.tasks_counted
+    told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
+    told = told if isinstance(told, dict) else {}
+    # A tool's or an action's call comes from where the request does that it is a part of.
+    source = "task" if task else str((current_state.get() or {}).get(SOURCE_STATE) or "")
     allowed = asked_for and valves.passthrough == "allow"
 
     def adjust(reply: Reply) -> None:
-        if caller.calls != "reply":
-            reply.reservation = replace(reply.reservation, source="task")
+        if source and source != "direct" and outer_reply(request) is None:
+            reply.reservation = replace(reply.reservation, source=source)
         if not counted:
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
@@ -15470,20 +15621,23 @@ async def admit_call(
             reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
-    told = form_data.get("metadata")
-    told = told if isinstance(told, dict) else {}
-    ids = {key: told.get(key) for key in ("chat_id", "message_id")}
+    ids = {key: told.get(key) for key in ("chat_id", "message_id", "session_id")}
     metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    if arena := asked_arena.get():
+        metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
+    if caller.calls != "reply":
+        await add_lengths(form_data, request.app)
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
-        await guard.admit(body, fields, metadata, request)
-        return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
+        body = await guard.admit(body, fields, metadata, request)
+        admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
+        return lowered_call(metadata.get(METADATA_KEY), admitted, form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
     try:
-        await guard.admit(body, fields, metadata, request)
+        body = await guard.admit(body, fields, metadata, request)
     finally:
         current_state.reset(token)
     reply: Reply | None = metadata.get(METADATA_KEY)
@@ -15492,10 +15646,23 @@ async def admit_call(
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
-    return lowered_call(reply, form_data, enforced)
+    return lowered_call(reply, body, form_data, enforced)
 
-def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
-    """The reply, when its call asks for no more output than may be used."""
+async def add_lengths(form_data: dict[str, Any], app: Any) -> None:
+    """Ask for the length that a model's settings say, which Open WebUI adds behind this."""
+    settings = await read_settings(await describe_model(form_data.get("model"), app))
+    params = dict(settings.params) if settings is not None else {}
+    own = params.pop("custom_params", None)
+    for name, value in (params | own if isinstance(own, dict) else params).items():
+        if name in LENGTH_NAMES and value is not None and name not in form_data:
+            form_data[name] = positive_number(value) or value
+
+def lowered_call(
+    reply: Reply | None, admitted: Mapping[str, Any], form_data: dict[str, Any], enforced: bool
+) -> Reply | None:
+    """The reply, when its call asks for its usage, and for no more output than may be used."""
+    if "stream_options" in admitted:
+        form_data["stream_options"] = admitted["stream_options"]
     if reply is not None:
         reply.enforced = enforced
         reply.lower_output(form_data)
@@ -15528,7 +15695,8 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     content = answer_content(answer)
     if isinstance(content, Mapping):
         reply.meter.add_answer(content)
-    await end_call(reply, used_or_estimated(reply))
+    reply.called_model = True
+    await end_call(reply, reply.final_charge())
     return answer
 
 async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
@@ -15543,13 +15711,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
         if (close := getattr(parts, "aclose", None)) is not None:
             await close()
         reader.end()
-        await end_call(reply, used_or_estimated(reply))
-
-def used_or_estimated(reply: Reply) -> Charge:
-    """What an answered call cost."""
-    if reply.meter.produced:
-        return make_charge(reply.meter.total(), reply.rule)
-    return reply.unseen_charge()
+        reply.called_model = True
+        await end_call(reply, reply.final_charge())
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
@@ -15681,6 +15844,7 @@ class Draft:
     """A reply that is to be built in a thread, where its user's groups can be read.
 
     Args:
+        model: The model that it is for, as it is at this moment.
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
@@ -15692,6 +15856,7 @@ class Draft:
     """
 
     asked: ChatRequest
+    model: object
     ledger: OpenLedger
     last_groups: LastGroups
     calls_seen: bool
@@ -15712,11 +15877,9 @@ class Draft:
         queries = None if asked.valves.database_url else group_queries()
         listed = await list_groups(asked.user["id"]) if queries is None else ()
         own_provider = uses_own_provider(asked.request, asked.body)
-        system = (
-            ""
-            if own_provider
-            else await read_system_prompt(asked.body.get("model"), asked.metadata, asked.user)
-        )
+        model = answering_model(asked.body, asked.model)
+        settings = None if own_provider else await read_settings(model)
+        system = await fill_system_prompt(settings, asked.metadata, asked.user)
         prompt = await estimate_in_thread(asked.body)
         # Its variables may be of any length.
         own = await asyncio.to_thread(estimate_tokens, system) if system else 0
@@ -15724,6 +15887,7 @@ class Draft:
         state = {} if state is None else state
         return cls(
             asked,
+            with_base(model, settings),
             ledger,
             last_groups,
             calls_seen,
@@ -15760,14 +15924,17 @@ class Draft:
             user,
             asked.body,
             metadata,
-            list_model_names(asked.body, asked.model, metadata, asked.request),
-            request_source(metadata, self.own_provider, asked.request, user["id"], caller),
+            list_model_names(asked.body, self.model, metadata, asked.request),
+            outer.reservation.source
+            if (outer := outer_reply(asked.request)) is not None
+            else request_source(metadata, self.own_provider, asked.request, user["id"], caller),
             self.now,
             prompt_tokens=self.prompt_tokens + self.system_tokens,
-            ollama=is_ollama_model(asked.model),
+            ollama=is_ollama_model(self.model),
             own_provider=self.own_provider,
         )
         reply.unread, reply.system_tokens = unread, self.system_tokens
+        reply.base = "" if is_function(self.model) else called_model(reply.reservation.model_names)
         reply.called_model = not self.calls_seen
         # Before a pass-through path says more.
         self.state.setdefault(SOURCE_STATE, reply.reservation.source)
@@ -15917,6 +16084,10 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        outer = outer_reply(__request__)
+        if outer is not None:  # a function calls a model, as whoever it likes
+            subject = outer.reservation.subject
+            user = {"id": subject.user_id, "email": subject.email, "role": subject.role}
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         try:
             valves = await self._stored_valves(valves)
@@ -15940,10 +16111,15 @@ class Filter:
             drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
         try:
+            if is_arena(answering_model(body, __model__)) and not valves.shadow_mode:
+                # Open WebUI has chosen already, and would choose again behind all filters.
+                raise HostError(400, ARENA_SENTENCE)
             draft = await Draft.of(
                 asked, self.ledger_of(valves), self._last_groups, self._sees_calls()
             )
             reply, admission = await draft.ledger.accounting.admit(draft.build, told)
+        except HostError:
+            raise
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
@@ -15962,6 +16138,8 @@ class Filter:
             if not admission.decision.allowed:
                 refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
+        if outer is not None and hasattr(outer, "calls"):  # not a reply of an earlier release
+            outer.calls.append(reply)
         adjust_call(valves, reply, body, self._unasked)
         if emitter is not None and reply.reservation.source != "api":
             reply.emitter = emitter

@@ -23,19 +23,28 @@ from helpers.openwebui.answers import keep_status
 from helpers.openwebui.chat_events import tell_admitted, tell_settled
 from helpers.openwebui.host import (
     HostError,
+    answering_model,
     finished_message,
     has_request_hook,
+    is_arena,
     read_valves,
     request_source,
     warn_about_old_host,
 )
 from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
 from helpers.openwebui.ledgers import Ledgers, OpenLedger
-from helpers.openwebui.messages import UNGUARDED
+from helpers.openwebui.messages import ARENA_SENTENCE, UNGUARDED
 from helpers.openwebui.middleware import function_id_of, has_layer, put_layer
 from helpers.openwebui.model_calls import watch_model_calls
 from helpers.openwebui.page_status import SERVER_MODULE
-from helpers.openwebui.replies import METADATA_KEY, Emitter, drop_round, find_reply, is_older
+from helpers.openwebui.replies import (
+    METADATA_KEY,
+    Emitter,
+    drop_round,
+    find_reply,
+    is_older,
+    outer_reply,
+)
 from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
 from helpers.openwebui.usage_command import answer_usage, asks_for_usage, drop_answered
@@ -84,6 +93,10 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        outer = outer_reply(__request__)
+        if outer is not None:  # a function calls a model, as whoever it likes
+            subject = outer.reservation.subject
+            user = {"id": subject.user_id, "email": subject.email, "role": subject.role}
         asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         try:
             valves = await self._stored_valves(valves)
@@ -107,10 +120,15 @@ class Filter:
             drop_answered(body)
         told = emitter is not None and not valves.shadow_mode
         try:
+            if is_arena(answering_model(body, __model__)) and not valves.shadow_mode:
+                # Open WebUI has chosen already, and would choose again behind all filters.
+                raise HostError(400, ARENA_SENTENCE)
             draft = await Draft.of(
                 asked, self.ledger_of(valves), self._last_groups, self._sees_calls()
             )
             reply, admission = await draft.ledger.accounting.admit(draft.build, told)
+        except HostError:
+            raise
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
@@ -129,6 +147,8 @@ class Filter:
             if not admission.decision.allowed:
                 refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
+        if outer is not None and hasattr(outer, "calls"):  # not a reply of an earlier release
+            outer.calls.append(reply)
         adjust_call(valves, reply, body, self._unasked)
         if emitter is not None and reply.reservation.source != "api":
             reply.emitter = emitter

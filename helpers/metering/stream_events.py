@@ -196,9 +196,12 @@ def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
 
 def is_provider_event(event: Mapping[str, object]) -> bool:
     """Whether an event without text or usage is at least a sign of a model at work."""
-    if event.get("error") or event.get("type") in ("error", "response.failed"):
-        return False
-    return bool(event) and not any(key in event for key in HOST_KEYS)
+    return bool(event) and not is_error(event) and not any(key in event for key in HOST_KEYS)
+
+
+def is_error(event: Mapping[str, object]) -> bool:
+    """Whether an event says that a call failed."""
+    return bool(event.get("error")) or event.get("type") in ("error", "response.failed")
 
 
 def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:

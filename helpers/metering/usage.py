@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from helpers.metering.estimates import estimate_reply
 from helpers.metering.provider_usage import NO_USAGE, ReportedUsage, parse_usage, split_total
-from helpers.metering.stream_events import is_provider_event, read_answer, read_event
+from helpers.metering.stream_events import is_error, is_provider_event, read_answer, read_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,19 @@ class Usage:
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+    def without(self, other: Usage) -> Usage:
+        """What is left of it beside another, in tokens at least nothing."""
+        cost = self.cost_micros
+        return Usage(
+            max(0, self.input_tokens - other.input_tokens),
+            max(0, self.output_tokens - other.output_tokens),
+            max(0, self.cached_input_tokens - other.cached_input_tokens),
+            None if cost is None else max(0, cost - (other.cost_micros or 0)),
+            self.estimated,
+            max(0, self.cache_write_tokens - other.cache_write_tokens),
+            max(0, self.reasoning_tokens - other.reasoning_tokens),
         )
 
 
@@ -218,6 +231,7 @@ class ReplyMeter:
 
     def __init__(self) -> None:
         self._rounds = [MeteredRound(0)]
+        self.failed = False  # whether an error came
 
     def begin_round(self, prompt_tokens: int) -> None:
         """A model call follows; the host may announce the same one twice."""
@@ -260,6 +274,7 @@ class ReplyMeter:
                 this_round.add_usage(usage)
                 call = this_round.current
         elif not is_provider_event(event):
+            self.failed = self.failed or is_error(event)
             return
         this_round.started = True
         if finished:

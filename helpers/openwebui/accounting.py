@@ -339,7 +339,13 @@ class Accounting(LedgerWorker):
         except BaseException as error:
             # Outages are long, and texts are large: only what is still to be written is kept.
             rest = replace(
-                reply, meter=ReplyMeter(), unread=None, emitter=None, growing=None, ending=None
+                reply,
+                meter=ReplyMeter(),
+                calls=[],
+                unread=None,
+                emitter=None,
+                growing=None,
+                ending=None,
             )
             self._unwritten[key] = replace(end, reply=rest)
             if not isinstance(error, Exception):

@@ -20,6 +20,7 @@ from helpers.limits.policies import ModelRule
 from helpers.limits.policy import (
     GroupRef,
     Subject,
+    called_model,
     choose_policy,
     find_model_rule,
     limits_via,
@@ -30,15 +31,19 @@ from helpers.openwebui.host import (
     GroupQueries,
     HostError,
     HostLimitError,
+    answering_model,
+    fill_system_prompt,
     group_queries,
+    is_function,
     is_ollama_model,
     list_groups,
     list_model_names,
     make_subject,
     read_groups,
-    read_system_prompt,
+    read_settings,
     request_source,
     uses_own_provider,
+    with_base,
 )
 from helpers.openwebui.http_requests import SOURCE_STATE, current_state
 from helpers.openwebui.languages.catalog import LONGEST_LANGUAGE_TAG, choose_language
@@ -48,7 +53,7 @@ from helpers.openwebui.messages import PLAIN_REFUSAL, Reader, finish_sentence, l
 from helpers.openwebui.middleware import page_link
 from helpers.openwebui.model_calls import unasked_name
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
-from helpers.openwebui.replies import Reply, count_choices, is_older, wanted_output
+from helpers.openwebui.replies import Reply, count_choices, is_older, outer_reply, wanted_output
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
 from helpers.openwebui.valves import AdminValves, count_limits, is_exempt, read_timezone
 from helpers.texts import LONGEST_ID, clean_text
@@ -181,6 +186,7 @@ class Draft:
     """A reply that is to be built in a thread, where its user's groups can be read.
 
     Args:
+        model: The model that it is for, as it is at this moment.
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
@@ -192,6 +198,7 @@ class Draft:
     """
 
     asked: ChatRequest
+    model: object
     ledger: OpenLedger
     last_groups: LastGroups
     calls_seen: bool
@@ -212,11 +219,9 @@ class Draft:
         queries = None if asked.valves.database_url else group_queries()
         listed = await list_groups(asked.user["id"]) if queries is None else ()
         own_provider = uses_own_provider(asked.request, asked.body)
-        system = (
-            ""
-            if own_provider
-            else await read_system_prompt(asked.body.get("model"), asked.metadata, asked.user)
-        )
+        model = answering_model(asked.body, asked.model)
+        settings = None if own_provider else await read_settings(model)
+        system = await fill_system_prompt(settings, asked.metadata, asked.user)
         prompt = await estimate_in_thread(asked.body)
         # Its variables may be of any length.
         own = await asyncio.to_thread(estimate_tokens, system) if system else 0
@@ -224,6 +229,7 @@ class Draft:
         state = {} if state is None else state
         return cls(
             asked,
+            with_base(model, settings),
             ledger,
             last_groups,
             calls_seen,
@@ -260,14 +266,17 @@ class Draft:
             user,
             asked.body,
             metadata,
-            list_model_names(asked.body, asked.model, metadata, asked.request),
-            request_source(metadata, self.own_provider, asked.request, user["id"], caller),
+            list_model_names(asked.body, self.model, metadata, asked.request),
+            outer.reservation.source
+            if (outer := outer_reply(asked.request)) is not None
+            else request_source(metadata, self.own_provider, asked.request, user["id"], caller),
             self.now,
             prompt_tokens=self.prompt_tokens + self.system_tokens,
-            ollama=is_ollama_model(asked.model),
+            ollama=is_ollama_model(self.model),
             own_provider=self.own_provider,
         )
         reply.unread, reply.system_tokens = unread, self.system_tokens
+        reply.base = "" if is_function(self.model) else called_model(reply.reservation.model_names)
         reply.called_model = not self.calls_seen
         # Before a pass-through path says more.
         self.state.setdefault(SOURCE_STATE, reply.reservation.source)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -42,8 +42,8 @@ class HostError(HTTPException, UsageLimitsError):
     as status 400. As it raises itself while it is being formatted, this one comes through whole.
     """
 
-    def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
-        headers = {"Retry-After": str(retry_after)}
+    def __init__(self, status_code: int, detail: str, retry_after: int | None = None) -> None:
+        headers = None if retry_after is None else {"Retry-After": str(retry_after)}
         HTTPException.__init__(self, status_code, detail=detail, headers=headers)
         # Where this is flattened all the same, the layer around the app knows what was meant.
         note_in_state(REFUSAL_STATE, (status_code, detail, retry_after))
@@ -215,29 +215,54 @@ def host_models() -> Mapping[str, Any]:
     return getattr(getattr(app, "state", None), "MODELS", None) or {}
 
 
-# Of listed models only. To ask for it takes as long as all that the filter does for a request.
-SYSTEM_PROMPT_SECONDS = 60.0
-known_system_prompts: dict[str, tuple[float, str]] = {}
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What stands in Open WebUI's database of a model.
+
+    Args:
+        base: The model that is called in its place; "" if it is no custom model.
+        params: What its calls ask for beside what their clients do.
+    """
+
+    base: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def read_system_prompt(
-    model_id: object, metadata: Mapping[str, Any], user: Mapping[str, Any]
+# To ask for them takes as long as all that the filter does for a request.
+SETTINGS_SECONDS = 60.0
+known_settings: dict[str, tuple[float, ModelSettings]] = {}
+
+
+async def read_settings(model: object) -> ModelSettings | None:
+    """A model's settings; None where it has none.
+
+    Open WebUI acts upon those of this moment, whatever its list says. Users can change those of
+    their own custom models between two requests; others are an administrator's, and as they were
+    a minute ago at the most.
+    """
+    if not (isinstance(model, Mapping) and model.get("info") and model.get("id")):
+        return None
+    name, now = str(model["id"]), time.monotonic()
+    read_at, settings = known_settings.get(name, (-math.inf, ModelSettings()))
+    if settings.base or base_model_id(model) or now - read_at > SETTINGS_SECONDS:
+        found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
+        if found is None:
+            return None
+        params = found.params.model_dump() if found.params else {}
+        settings = ModelSettings(found.base_model_id or "", params)
+        known_settings[name] = now, settings
+    return settings
+
+
+async def fill_system_prompt(
+    settings: ModelSettings | None, metadata: Mapping[str, Any], user: Mapping[str, Any]
 ) -> str:
     """A model's own system prompt; "" where it has none.
 
     Open WebUI puts it before the messages behind every filter, with variables that a client fills.
     """
-    listed = host_models().get(model_id) if isinstance(model_id, str) else None
-    if not (isinstance(listed, Mapping) and listed.get("info")):  # it has no settings
-        return ""
-    name, now = str(model_id), time.monotonic()
-    read_at, system = known_system_prompts.get(name, (-math.inf, ""))
-    if now - read_at > SYSTEM_PROMPT_SECONDS:
-        found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
-        system = found.params.model_dump().get("system") if found and found.params else ""
-        system = system if isinstance(system, str) else ""
-        known_system_prompts[name] = now, system
-    if not system:
+    system = settings.params.get("system") if settings is not None else None
+    if not isinstance(system, str) or not system:
         return ""
     body: dict[str, Any] = {"messages": []}
     fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
@@ -263,6 +288,36 @@ def base_model_id(model: object) -> str | None:
     return str(base) if base else None
 
 
+def answering_model(body: Mapping[str, Any], model: object) -> object:
+    """The model that a request is for, as Open WebUI describes it.
+
+    Args:
+        body: The request.
+        model: The one that it was for at first.
+    """
+    named = body.get("model")
+    if not isinstance(named, str) or not isinstance(model, Mapping) or model.get("id") == named:
+        return model
+    return host_models().get(named)  # another filter has sent it there
+
+
+def with_base(model: object, settings: ModelSettings | None) -> object:
+    """A model's description with the base that it has at this moment."""
+    if settings is None or not isinstance(model, Mapping):
+        return model
+    return {**model, "info": {**(model.get("info") or {}), "base_model_id": settings.base}}
+
+
+def is_arena(model: object) -> bool:
+    """Whether a model is one of those for which Open WebUI chooses another."""
+    return isinstance(model, Mapping) and model.get("owned_by") == "arena"
+
+
+def is_function(model: object) -> bool:
+    """Whether a model is a pipe function's, or made from one."""
+    return isinstance(model, Mapping) and bool(model.get("pipe"))
+
+
 def list_model_names(
     body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
 ) -> ModelNames:
@@ -272,10 +327,7 @@ def list_model_names(
     falls back to (``ENABLE_CUSTOM_MODEL_FALLBACK``), into the body by the time a filter runs.
     """
     answering = clean_text(body.get("model"), LONGEST_NAME) or "unknown"
-    if isinstance(model, Mapping) and "id" in model and model["id"] != body.get("model"):
-        # Another filter has sent the request to another model.
-        model = host_models().get(answering)
-    base = clean_text(base_model_id(model), LONGEST_NAME)
+    base = clean_text(base_model_id(answering_model(body, model)), LONGEST_NAME)
     names = [answering, base]
     listed = metadata.get("model")
     listed_id = clean_text(listed.get("id"), LONGEST_NAME) if isinstance(listed, Mapping) else ""

@@ -40,7 +40,9 @@ HOST_INTERNALS = (
     ),
     HostInternal("open_webui.utils.middleware", "generate_chat_completion", "tool rounds"),
     HostInternal("open_webui.routers.tasks", "generate_chat_completion", "tasks"),
-    HostInternal("open_webui.utils.chat", "generate_chat_completion", "memories, compaction"),
+    HostInternal(
+        "open_webui.utils.chat", "generate_chat_completion", "memories, compaction, functions"
+    ),
     HostInternal("open_webui.utils.auth", "get_verified_user", "who asks at a pass-through path"),
     HostInternal("open_webui.models.functions", "Functions.get_function_by_id", "the switch"),
     HostInternal(
@@ -52,7 +54,7 @@ HOST_INTERNALS = (
         "valves at a pass-through path",
     ),
     HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
-    HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
+    HostInternal("open_webui.models.models", "Models.get_model_by_id", "models' settings"),
     HostInternal(
         "open_webui.utils.payload", "apply_system_prompt_to_body", "estimates of system prompts"
     ),

@@ -32,10 +32,11 @@ TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be count
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
 TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
+ARENA_SENTENCE = "An arena model inside of another can't be counted. Choose a model."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 PAGE_FAULT = "The usage limits could not be read. See the server's log."
 PAGE_UNREACHABLE = "The database can't be reached, or is busy. Try again later."
-TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
+TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task or a function."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
     "counted. See docs/reverse-proxy.md."

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import wraps
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
 from helpers.openwebui.endings import bounded_stream
-from helpers.openwebui.replies import Reply
+from helpers.openwebui.replies import OUTER_ATTRIBUTE, Reply
 from helpers.openwebui.stream_usage import UnaskedModels, refuses_to_be_asked
 
 # Where Open WebUI calls models for replies, under the name that each module has for it.
@@ -60,14 +61,9 @@ def watched_call(
         reply = find_reply(metadata) if isinstance(metadata, dict) else None
         if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
             return await original(request, form_data, *args, **kwargs)
-        model = unasked_name(reply, form_data)
-        again = unasked.call_without(model, form_data)
         reply.call_begins()
         try:
-            answer = await original(request, form_data, *args, **kwargs)
-            if again is not None and refuses_to_be_asked(answer, again):
-                answer = await original(request, again, *args, **kwargs)
-                unasked.note(model, again, answer)
+            answer = await call_for(reply, original, unasked, request, form_data, *args, **kwargs)
         except Exception:  # a refusal, a connection that broke; not that the user stopped it
             reply.call_failed()
             raise
@@ -82,6 +78,40 @@ def watched_call(
 
     setattr(call, ORIGINAL, original)
     return call
+
+
+async def call_for(
+    reply: Reply,
+    original: Callable[..., Any],
+    unasked: UnaskedModels,
+    request: Any,
+    form_data: dict[str, Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Call the model that was admitted, as its provider lets itself be asked."""
+    model = unasked_name(reply, form_data)
+    again = unasked.call_without(model, form_data)
+    request = pinned_request(request, reply, form_data)
+    answer = await original(request, form_data, *args, **kwargs)
+    if again is not None and refuses_to_be_asked(answer, again):
+        answer = await original(request, again, *args, **kwargs)
+        unasked.note(model, again, answer)
+    return answer
+
+
+def pinned_request(request: Any, reply: Reply, form_data: Mapping[str, Any]) -> Any:
+    """A copy of the request, since several models of one chat share it.
+
+    It has the base that was admitted, which Open WebUI takes then: else it would look up the custom
+    model's at this moment, and its user may have changed it since. A function, which gets it as
+    `__request__`, can be seen by it to call another model.
+    """
+    pinned, base = copy(request), getattr(reply, "base", "")
+    setattr(pinned, OUTER_ATTRIBUTE, reply)
+    if base and form_data.get("model") == reply.reservation.model_names[0]:
+        pinned.base_model_id = base
+    return pinned
 
 
 def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ class PassthroughGuard:
         self.admit_request = admit
         self.ledger_of = ledger_of
         self.notes = FormNotes(ledger_of)
-        self._unasked = unasked
+        self.unasked = unasked
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
@@ -271,10 +271,10 @@ class PassthroughGuard:
                     cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
-                    again = self._unasked.call_without(model, read.value)
+                    again = self.unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        await call.serve(app, scope, receive, again, self._unasked)
+        await call.serve(app, scope, receive, again, self.unasked)
 
     async def admit(
         self,

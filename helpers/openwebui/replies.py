@@ -28,6 +28,8 @@ from helpers.texts import LONGEST_NAME, clean_text
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
+# And in the request with which a model is called for it.
+OUTER_ATTRIBUTE = "usage_limits_reply"
 # The output that is reserved for a model whose replies aren't known to be longer.
 EXPECTED_OUTPUT_TOKENS = 500
 # A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
@@ -136,6 +138,7 @@ class Reply:
     next_prompt_tokens: int = 0  # of the call that comes next
     system_tokens: int = 0  # of its model's own system prompt, which no hook sees
     meter: ReplyMeter = field(default_factory=ReplyMeter)
+    base: str = ""  # the model that Open WebUI is to call for it; "" for a function's
     ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
@@ -154,6 +157,7 @@ class Reply:
     emitter: Emitter | None = None  # of the chat page's, to say why it was stopped
     unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
+    calls: list[Reply] = field(default_factory=list)  # of its function's; on record themselves
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
@@ -359,7 +363,21 @@ class Reply:
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
-        return make_charge(self.meter.total(), self.rule)
+        return self.own_charge(self.meter.total())
+
+    def own_charge(self, usage: Usage) -> Charge:
+        """What it costs beside its function's calls, of which its text and its usage mostly are.
+
+        An estimate would count those again, and wrong; usage says how much more there was.
+        """
+        if self.calls and usage.estimated:
+            return Charge()
+        for call in (called := list(self.calls)):  # grows by theirs
+            usage = usage.without(call.meter.total())
+            called += call.calls
+        if self.calls and not (usage.input_tokens or usage.output_tokens):
+            return Charge(usage)
+        return make_charge(usage, self.rule)
 
     def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
         """What it cost in the end; None if no model was called, or none that answered.
@@ -376,9 +394,12 @@ class Reply:
             awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
             if awaited:  # stopped while a round of tools had gone to the model
                 metered += Usage(awaited, estimated=True)
-            return make_charge(metered, self.rule)
+            return self.own_charge(metered)
+        if self.calls:
+            return Charge()
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.unseen_charge() if self.called_model else None
+        failed = getattr(self.meter, "failed", False)
+        return self.unseen_charge() if self.called_model and not failed else None
 
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
@@ -387,6 +408,11 @@ def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     # Not isinstance: the file may have been pasted anew while the reply was running. What came
     # from a client would be made of JSON's types.
     return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+
+def outer_reply(request: object) -> Reply | None:
+    """The reply for which a model is being called, where its function calls another."""
+    return getattr(request, OUTER_ATTRIBUTE, None)
 
 
 def is_older(reply: object) -> bool:

@@ -10,20 +10,27 @@ from decimal import Decimal
 from functools import wraps
 from typing import Any, Literal
 
+from fastapi import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from helpers.logs import log
-from helpers.metering.charges import Charge, make_charge
+from helpers.metering.charges import Charge
 from helpers.openwebui.answers import AnswerReader
 from helpers.openwebui.endings import bounded_stream
-from helpers.openwebui.host import HostError
-from helpers.openwebui.http_requests import LIMITS_STATE, current_state, route_path
+from helpers.openwebui.host import HostError, host_models, is_arena, read_settings
+from helpers.openwebui.http_requests import LIMITS_STATE, SOURCE_STATE, current_state, route_path
 from helpers.openwebui.messages import TASK_REFUSED_SENTENCE
 from helpers.openwebui.middleware import UsageLimitsLayer
-from helpers.openwebui.model_calls import ORIGINAL, answer_content, is_failure
-from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard
+from helpers.openwebui.model_calls import ORIGINAL, answer_content, call_for, is_failure
+from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard, describe_model
 from helpers.openwebui.refusals import Refusal
-from helpers.openwebui.replies import METADATA_KEY, Reply
+from helpers.openwebui.replies import (
+    METADATA_KEY,
+    OUTPUT_KEYS,
+    Reply,
+    outer_reply,
+    positive_number,
+)
 from helpers.openwebui.usage_command import asks_for_usage
 from helpers.openwebui.valves import AdminValves
 
@@ -33,18 +40,19 @@ class TaskCaller:
     """A name by which a module of Open WebUI calls models past the hooks.
 
     Args:
-        calls: task: for tasks only. mixed: for tasks and for replies. reply: for a user's own
-            requests, handed on in Anthropic's protocol.
+        calls: task: for tasks only. mixed: for tasks and for replies. function: for tasks, and for
+            what pipes, tools and actions ask by themselves. reply: for a user's own requests,
+            handed on in Anthropic's protocol.
     """
 
     module: str
     name: str
-    calls: Literal["task", "mixed", "reply"]
+    calls: Literal["task", "mixed", "function", "reply"]
 
 
 TASK_CALLERS = (
     TaskCaller("open_webui.routers.tasks", "generate_chat_completion", "task"),
-    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "function"),
     TaskCaller("open_webui.utils.middleware", "generate_chat_completion", "mixed"),
     TaskCaller("open_webui.main", "passthrough_anthropic_messages", "reply"),
 )
@@ -53,8 +61,9 @@ WRAPPED = "usage_limits_task_inner"
 COUNTED_TASKS = frozenset({"function_calling"})
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
-# Open WebUI calls one of these names from another.
-inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
+LENGTH_NAMES = (*OUTPUT_KEYS, "n", "best_of")
+# The arena model for which Open WebUI has chosen the one that it calls.
+asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default="")
 
 GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
@@ -80,16 +89,30 @@ def watched_task(
 
     @wraps(inner)
     async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
-        if inside_task.get() or not isinstance(form_data, dict):
+        if not isinstance(form_data, dict):
             return await inner(request, form_data, *args, **kwargs)
         metadata = form_data.get("metadata")
         task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
+        model_id, outer = str(form_data.get("model") or ""), outer_reply(request)
+        if outer is not None and model_id == outer.reservation.model_names[0]:
+            # Open WebUI's own way to the model that was admitted.
+            return await inner(request, form_data, *args, **kwargs)
+        if outer is not None:
+            task = ""  # a function has handed on its metadata
         if caller.calls == "mixed" and not task:
             return await inner(request, form_data, *args, **kwargs)
         guard = await find_guard()
         user = kwargs.get("user", args[0] if args else None)
-        model_id = str(form_data.get("model") or "")
-        if guard is None or user is None or not await guard.covers(model_id, request.app):
+        if guard is None or user is None:
+            return await inner(request, form_data, *args, **kwargs)
+        if caller.calls != "reply" and is_arena(host_models().get(model_id)):
+            # It comes here again, with the model that Open WebUI has chosen.
+            token = asked_arena.set(asked_arena.get() or model_id)
+            try:
+                return await inner(request, form_data, *args, **kwargs)
+            finally:
+                asked_arena.reset(token)
+        if not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
         if task and is_only_command(metadata):
             return refused_task(HostError(429, "A command needs no title.", 60))
@@ -98,18 +121,22 @@ def watched_task(
         except HostError as error:
             if caller.calls == "reply":
                 raise
+            if not task:  # whoever formats this one shall not raise it
+                raise HTTPException(error.status_code, error.detail, error.headers) from None
             return refused_task(error)
-        token = inside_task.set(True)
         try:
-            answer = await inner(request, form_data, *args, **kwargs)
+            if reply is None:
+                answer = await inner(request, form_data, *args, **kwargs)
+            else:
+                answer = await call_for(
+                    reply, inner, guard.unasked, request, form_data, *args, **kwargs
+                )
         except Exception:
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
             await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
-        finally:
-            inside_task.reset(token)
         return await metered_answer(reply, answer)
 
     setattr(call, WRAPPED, (owner, inner))
@@ -138,19 +165,26 @@ async def admit_call(
 ) -> Reply | None:
     """Admit a call as the inlet does, if it is a task without counting it.
 
+    What a function asks for itself counts for the user of the reply that it writes, and is a part
+    of it.
+
     Raises:
         HostError: A hard limit is reached, or the call can't be put on record.
     """
     valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
-    asked_for = route_path(request.scope).startswith(ASKED_FOR)
+    asked_for = bool(task) and route_path(request.scope).startswith(ASKED_FOR)
     in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
-    counted = not in_passing or valves.policy_set.tasks_counted
+    counted = not in_passing or not task or valves.policy_set.tasks_counted
+    told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
+    told = told if isinstance(told, dict) else {}
+    # A tool's or an action's call comes from where the request does that it is a part of.
+    source = "task" if task else str((current_state.get() or {}).get(SOURCE_STATE) or "")
     allowed = asked_for and valves.passthrough == "allow"
 
     def adjust(reply: Reply) -> None:
-        if caller.calls != "reply":
-            reply.reservation = replace(reply.reservation, source="task")
+        if source and source != "direct" and outer_reply(request) is None:
+            reply.reservation = replace(reply.reservation, source=source)
         if not counted:
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
@@ -159,20 +193,23 @@ async def admit_call(
             reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
-    told = form_data.get("metadata")
-    told = told if isinstance(told, dict) else {}
-    ids = {key: told.get(key) for key in ("chat_id", "message_id")}
+    ids = {key: told.get(key) for key in ("chat_id", "message_id", "session_id")}
     metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    if arena := asked_arena.get():
+        metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
+    if caller.calls != "reply":
+        await add_lengths(form_data, request.app)
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
-        await guard.admit(body, fields, metadata, request)
-        return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
+        body = await guard.admit(body, fields, metadata, request)
+        admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
+        return lowered_call(metadata.get(METADATA_KEY), admitted, form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
     try:
-        await guard.admit(body, fields, metadata, request)
+        body = await guard.admit(body, fields, metadata, request)
     finally:
         current_state.reset(token)
     reply: Reply | None = metadata.get(METADATA_KEY)
@@ -181,11 +218,25 @@ async def admit_call(
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
-    return lowered_call(reply, form_data, enforced)
+    return lowered_call(reply, body, form_data, enforced)
 
 
-def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
-    """The reply, when its call asks for no more output than may be used."""
+async def add_lengths(form_data: dict[str, Any], app: Any) -> None:
+    """Ask for the length that a model's settings say, which Open WebUI adds behind this."""
+    settings = await read_settings(await describe_model(form_data.get("model"), app))
+    params = dict(settings.params) if settings is not None else {}
+    own = params.pop("custom_params", None)
+    for name, value in (params | own if isinstance(own, dict) else params).items():
+        if name in LENGTH_NAMES and value is not None and name not in form_data:
+            form_data[name] = positive_number(value) or value
+
+
+def lowered_call(
+    reply: Reply | None, admitted: Mapping[str, Any], form_data: dict[str, Any], enforced: bool
+) -> Reply | None:
+    """The reply, when its call asks for its usage, and for no more output than may be used."""
+    if "stream_options" in admitted:
+        form_data["stream_options"] = admitted["stream_options"]
     if reply is not None:
         reply.enforced = enforced
         reply.lower_output(form_data)
@@ -221,7 +272,8 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     content = answer_content(answer)
     if isinstance(content, Mapping):
         reply.meter.add_answer(content)
-    await end_call(reply, used_or_estimated(reply))
+    reply.called_model = True
+    await end_call(reply, reply.final_charge())
     return answer
 
 
@@ -237,14 +289,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
         if (close := getattr(parts, "aclose", None)) is not None:
             await close()
         reader.end()
-        await end_call(reply, used_or_estimated(reply))
-
-
-def used_or_estimated(reply: Reply) -> Charge:
-    """What an answered call cost."""
-    if reply.meter.produced:
-        return make_charge(reply.meter.total(), reply.rule)
-    return reply.unseen_charge()
+        reply.called_model = True
+        await end_call(reply, reply.final_charge())
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:

@@ -699,6 +699,12 @@ class TestRounds:
         meter.add_event(chunk(TEXT))
         assert meter.total() == Usage(70, TEXT_TOKENS, estimated=True)
 
+    def test_it_is_known_whether_an_error_came(self) -> None:
+        """An error in a stream is told from a model that is silent, in every provider's words."""
+        for event in ({"error": "busy"}, {"type": "error"}, {"type": "response.failed"}):
+            assert metered({"choices": []}, event).failed
+        assert not metered({"choices": []}, {"sources": []}).failed
+
     def test_an_error_or_host_event_begins_no_round(self) -> None:
         """What the provider didn't answer is announced anew."""
         meter = metered({"error": {"message": "busy"}}, {"sources": [{}]}, {"event": {}})
@@ -1141,3 +1147,12 @@ def test_parts_are_never_more_than_the_whole() -> None:
     metered = metered_call(usage, 0, [])
     assert (metered.cached_input_tokens, metered.cache_write_tokens) == (7, 3)
     assert metered.reasoning_tokens == 4
+
+
+def test_what_is_left_beside_other_usage() -> None:
+    """Never less than nothing, and no cost where none is known."""
+    whole = Usage(10, 20, 5, 700, cache_write_tokens=3, reasoning_tokens=8)
+    part = Usage(4, 30, 5, 300, estimated=True, reasoning_tokens=1)
+    left = Usage(6, 0, 0, 400, cache_write_tokens=3, reasoning_tokens=7)
+    assert whole.without(part) == left
+    assert Usage(1).without(part) == Usage()

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from helpers.openwebui.host import (
+    ModelSettings,
     finished_message,
     has_request_hook,
     list_model_names,
     request_source,
+    with_base,
 )
 from scripts.bench.hooks import HOST_SETTINGS
 
@@ -67,6 +69,18 @@ def test_model_that_is_called() -> None:
     assert (found, found.called) == (("gpt-5", "custom"), "gpt-5")
     # Another filter has sent the request elsewhere: the base isn't that model's.
     assert list_model_names({"model": "gpt-5"}, custom, {}).called == "gpt-5"
+
+
+def test_base_of_this_moment() -> None:
+    """A custom model goes by the base that it has now; without settings it is as it was listed."""
+    custom = {"id": "custom", "info": {"base_model_id": "gpt-4o"}}
+    now = with_base(custom, ModelSettings("gpt-5"))
+    assert list_model_names({"model": "custom"}, now, {}) == ("custom", "gpt-5")
+    assert list_model_names({"model": "custom"}, with_base(custom, ModelSettings()), {}) == (
+        "custom",
+    )
+    assert with_base(custom, None) is custom
+    assert with_base(None, ModelSettings("gpt-5")) is None
 
 
 @pytest.mark.parametrize("messages", [None, "x", [None], [{"id": "old", "usage": {"a": 1}}]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -46,6 +47,7 @@ class CalledModel:
 
     def __init__(self, own_provider: bool = False) -> None:
         self.own_provider = own_provider
+        self.reservation = SimpleNamespace(model_names=("old",))
         self.told: list[str] = []
 
     def trusted_model(self, asked: object) -> str:
@@ -98,7 +100,7 @@ class Host:
             "stream_options": dict(ASK_FOR_USAGE),
             "metadata": {"selected_model_id": "old"},
         }
-        return asyncio.run(self.call(None, body | changes))
+        return asyncio.run(self.call(SimpleNamespace(), body | changes))
 
     @property
     def asked(self) -> list[bool]:

@@ -1,0 +1,231 @@
+"""Pipes and tools that call models through Open WebUI: each such call is on record, once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from scripts.openwebui.admin import OpenWebUIAdmin
+from scripts.openwebui.client import OpenWebUIClient
+from scripts.provider.server import FakeProvider
+from tests.conftest import InstalledFilter, MakeUser, OpenPage
+
+COUNTER = itertools.count()
+CALLED = "fake-llm-large"
+PIPE = """
+import json
+from open_webui.utils.chat import generate_chat_completion
+from open_webui.models.users import Users
+
+CALLING = ("hands_on", "with_metadata", "asks", "twice", "as_admin", "by_main")
+
+class Pipe:
+    def pipes(self):
+        return [{"id": kind, "name": kind} for kind in ("chunks", "reports", "fails", *CALLING)]
+
+    async def pipe(self, body, __user__, __request__, __metadata__):
+        kind = body["model"].partition(".")[2]
+        if kind == "chunks":
+            return (f"{word} " for word in "some plain words".split())
+        if kind == "fails":
+            raise ValueError("no such luck")
+        if kind == "reports":
+            said = {"role": "assistant", "content": "words"}
+            usage = {"prompt_tokens": 33, "completion_tokens": 22, "total_tokens": 55}
+            return {"choices": [{"index": 0, "message": said, "delta": said}], "usage": usage}
+        user = await Users.get_user_by_id(__user__["id"])
+        if kind == "as_admin":
+            user = await Users.get_super_admin_user()
+        asked = {**body, "model": "fake-llm-large"}
+        if kind == "with_metadata":
+            asked["metadata"] = __metadata__
+        if kind in ("hands_on", "with_metadata"):
+            return await generate_chat_completion(__request__, asked, user)
+        asked["stream"] = False
+        if kind == "by_main":
+            from open_webui.main import generate_chat_completion as generate
+            answer = await generate(__request__, asked, await Users.get_super_admin_user())
+            return "It says: " + answer["choices"][0]["message"]["content"]
+        for _ in range(2 if kind == "twice" else 1):
+            answer = await generate_chat_completion(__request__, dict(asked), user)
+        return "It says: " + answer["choices"][0]["message"]["content"]
+"""
+TOOL = '''
+from open_webui.utils.chat import generate_chat_completion
+from open_webui.models.users import Users
+
+class Tools:
+    async def ask_model(self, __request__=None, __user__=None) -> str:
+        """Ask another model."""
+        user = await Users.get_user_by_id(__user__["id"])
+        asked = [{"role": "user", "content": f"asked for {user.id} [[in=17 tokens=13]]"}]
+        body = {"model": "fake-llm-large", "messages": asked, "stream": False}
+        answer = await generate_chat_completion(__request__, body, user)
+        return answer["choices"][0]["message"]["content"]
+'''
+
+
+@pytest.fixture(scope="module")
+def manifold(admin: OpenWebUIAdmin) -> Iterator[str]:
+    """A manifold of pipes, each a model of its own."""
+    admin.install_function("manifold", PIPE)
+    admin.switch_function("manifold", active=True)
+    admin.publish_models(*(model for model in admin.models() if model.startswith("manifold.")))
+    yield "manifold"
+    admin.delete_function("manifold")
+    admin.models()
+
+
+def by_api(user: OpenWebUIClient, text: str, model: str, _: OpenPage) -> bool:
+    return user.chat(text, model=model).error == ""
+
+
+def by_stream(user: OpenWebUIClient, text: str, model: str, _: OpenPage) -> bool:
+    return user.chat(text, model=model, stream=True).error == ""
+
+
+def by_page(user: OpenWebUIClient, text: str, model: str, open_page: OpenPage) -> bool:
+    return open_page(user).send(text, models=[model]).reply.error is None
+
+
+def by_merge(user: OpenWebUIClient, text: str, model: str, _: OpenPage) -> bool:
+    body = {"model": model, "prompt": text, "responses": ["a"], "stream": True}
+    return user.http.post("/api/v1/tasks/moa/completions", json=body).is_success
+
+
+Ask = Callable[[OpenWebUIClient, str, str, OpenPage], bool]
+ASKED = (by_api, by_stream, by_page, by_merge)
+
+
+@pytest.mark.parametrize("ask", ASKED)
+@pytest.mark.parametrize(
+    "kind", ["hands_on", "with_metadata", "asks", "twice", "as_admin", "by_main"]
+)
+def test_what_a_pipe_calls_is_on_record_once(
+    usage_limits: InstalledFilter,
+    user: OpenWebUIClient,
+    provider: FakeProvider,
+    open_page: OpenPage,
+    manifold: str,
+    kind: str,
+    ask: Ask,
+) -> None:
+    """Each call counts as its provider says, for the pipe's user, and its text no second time."""
+    usage_limits.configure(daily_token_limit=1_000)
+    assert ask(user, f"{user.id} [[in=70 tokens=50]]", f"{manifold}.{kind}", open_page)
+    calls = provider.call_log.calls(contains=user.id, tasks=True)
+    assert len(calls) == (2 if kind == "twice" else 1)
+    pipe, *rows = usage_limits.settled(1 + len(calls), user_id=user.id)
+    assert (pipe["model_names"], pipe["counted"], pipe["input_tokens"], pipe["output_tokens"]) == (
+        f"|{manifold}.{kind}|",
+        0,
+        0,
+        0,
+    )
+    assert [
+        (row["model_names"], row["source"], row["counted"], row["estimated"]) for row in rows
+    ] == [(f"|{CALLED}|", pipe["source"], 1, 0)] * len(calls)
+    assert [(row["input_tokens"], row["output_tokens"]) for row in rows] == [(70, 50)] * len(calls)
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_a_pipe_calls_no_model_over_a_limit(
+    usage_limits: InstalledFilter,
+    user: OpenWebUIClient,
+    provider: FakeProvider,
+    open_page: OpenPage,
+    manifold: str,
+    ask: Ask,
+) -> None:
+    """What a user may not use directly can't be used by way of a pipe; then the pipe itself."""
+    closed = f'"0 tokens/day on {CALLED}"'
+    usage_limits.configure(policies=f'[role.user]\nlimits = ["100 tokens/day", {closed}]')
+    ask(user, f"{user.id} closed", f"{manifold}.asks", open_page)
+    ask(user, f"{user.id} closed", f"{manifold}.hands_on", open_page)
+    assert provider.call_log.calls(contains=user.id, tasks=True) == []
+    usage_limits.configure(daily_token_limit=100)
+    text = f"{user.id} [[in=70 tokens=50]]"
+    assert ask(user, text, f"{manifold}.asks", open_page)
+    usage_limits.wait_for_rows(
+        lambda rows: sum(row["input_tokens"] for row in rows if row["state"] == "settled") == 70,
+        user_id=user.id,
+    )
+    assert not ask(user, text, f"{manifold}.asks", open_page)
+    assert len(provider.call_log.calls(contains=user.id, tasks=True)) == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_pipe_of_its_own(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    user: OpenWebUIClient,
+    manifold: str,
+    stream: bool,
+) -> None:
+    """One that calls no model here counts by what it reports, else by its text; if it fails, no."""
+    usage_limits.configure(daily_token_limit=1_000)
+    admin.set_model("on-a-pipe", base_model_id=f"{manifold}.reports")
+    for model in (f"{manifold}.chunks", "on-a-pipe", f"{manifold}.fails"):
+        user.chat("Hello", model=model, stream=stream)
+    admin.delete_model("on-a-pipe")
+    chunks, reports, fails = usage_limits.settled(3, user_id=user.id)
+    assert (chunks["estimated"], chunks["output_tokens"] in range(2, 9)) == (1, True)
+    assert (reports["input_tokens"], reports["output_tokens"], reports["estimated"]) == (33, 22, 0)
+    assert reports["model_names"] == f"|on-a-pipe|{manifold}.reports|"
+    assert (fails["state"], fails["input_tokens"]) == ("released", 0)
+
+
+def test_a_pipe_that_is_left(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: FakeProvider, manifold: str
+) -> None:
+    """Whoever leaves a stream that a pipe hands on has used what had come of it, once."""
+    usage_limits.configure(daily_token_limit=1_000)
+    text = f"{user.id} [[in=70 tokens=50 chunks=50 delay=0.05]]"
+    user.chat(text, model=f"{manifold}.hands_on", stream=True, leave_after=5)
+    pipe, row = usage_limits.settled(2, user_id=user.id)
+    assert (pipe["input_tokens"], pipe["output_tokens"], pipe["counted"]) == (0, 0, 0)
+    assert (row["model_names"], row["output_tokens"] in range(3, 20)) == (f"|{CALLED}|", True)
+
+
+def test_where_the_filter_is_on_for_the_called_model_only(
+    usage_limits: InstalledFilter, admin: OpenWebUIAdmin, user: OpenWebUIClient, manifold: str
+) -> None:
+    """What a pipe calls is on record where the filter is on for it, though not for the pipe."""
+    usage_limits.switch(everywhere=False)
+    admin.set_model(CALLED, filter_ids=[usage_limits.id])
+    try:
+        user.chat("[[in=70 tokens=50]]", model=f"{manifold}.asks")
+        [row] = usage_limits.settled(1, user_id=user.id)
+    finally:
+        admin.set_model(CALLED)
+    assert (row["model_names"], row["input_tokens"], row["output_tokens"]) == (
+        f"|{CALLED}|",
+        70,
+        50,
+    )
+
+
+def test_what_a_tool_asks_counts_beside_its_reply(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    make_user: MakeUser,
+    open_page: OpenPage,
+    provider: FakeProvider,
+) -> None:
+    """A tool's own call of a model is a record beside the reply's; over its limit it gets none."""
+    admin.install_tool("asker", TOOL)
+    user = make_user()
+    text = f"tools of {user.id} [[tool=ask_model tokens=5 in=11]]"
+    assert open_page(user).send(text, tools=["asker"]).reply.text
+    rows: list[dict[str, Any]] = usage_limits.settled(2, user_id=user.id)
+    assert sorted(
+        (row["model_names"], row["source"], row["input_tokens"], row["output_tokens"])
+        for row in rows
+    ) == [(f"|{CALLED}|", "page", 17, 13), ("|fake-llm|", "page", 22, 10)]
+    usage_limits.configure(policies=f'[role.user]\nlimits = ["0 tokens/day on {CALLED}"]')
+    other = make_user()
+    open_page(other).send(f"tools of {other.id} [[tool=ask_model]]", tools=["asker"])
+    assert provider.call_log.calls(contains=f"asked for {other.id}") == []
