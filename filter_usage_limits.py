@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16042  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15721  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 16069  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15746  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6322  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4697  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11629  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11663  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2846  metering.usage               What one reply is charged for, added up from its stream …
 #  3168  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -59,34 +59,34 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  9290  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
 #  9400  openwebui.valves             What the administrator and each user can set, and how bad …
 #  9787  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9851  openwebui.replies            One reply from its admission to its end.
-# 10269  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10505  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10921  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 11064  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11183  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11295  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11353  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11435  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12102  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12140  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12243  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12425  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12531  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12887  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13092  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13172  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13349  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13447  openwebui.simulation         What is on record, replayed against a policies text.
-# 13778  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14151  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14346  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14413  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14540  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14822  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15144  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15311  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15468  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  9854  openwebui.replies            One reply from its admission to its end.
+# 10271  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10507  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10931  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 11074  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11193  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11329  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11387  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11469  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12136  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12174  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12277  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12459  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12565  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12921  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13126  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13206  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13383  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13481  openwebui.simulation         What is on record, replayed against a policies text.
+# 13812  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14185  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14380  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14447  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14574  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14856  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15178  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15345  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15502  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -9839,6 +9839,9 @@ HOST_INTERNALS = (
     HostInternal(
         "open_webui.utils.payload", "apply_system_prompt_to_body", "estimates of system prompts"
     ),
+    HostInternal(
+        "open_webui.utils.payload", "apply_model_params_to_body", "custom models' settings"
+    ),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
     HostInternal("open_webui.models.groups", "Group.parent_group_id", "inheritance", (0, 12, 0)),
@@ -9876,6 +9879,7 @@ UNBOUNDED = 2**62
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
 OPTION_KEYS = ("num_predict", "max_tokens")
+LENGTH_KEYS = (*OUTPUT_KEYS, "n", "best_of")
 
 # What Open WebUI gives the hooks to show something on the chat page.
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
@@ -10185,18 +10189,16 @@ class Reply:
         return self.own_charge(self.meter.total())
 
     def own_charge(self, usage: Usage) -> Charge:
-        """What it costs beside its function's calls, of which its text and its usage mostly are.
-
-        An estimate would count those again, and wrong; usage says how much more there was.
-        """
-        if self.calls and usage.estimated:
-            return Charge()
+        """What it costs beside its function's calls, of which its text and its usage mostly are."""
+        beside = usage
         for call in (called := list(self.calls)):  # grows by theirs
-            usage = usage.without(call.meter.total())
+            beside = beside.without(call.meter.total())
             called += call.calls
-        if self.calls and not (usage.input_tokens or usage.output_tokens):
-            return Charge(usage)
-        return make_charge(usage, self.rule)
+        # Estimates are no better than that: what is less is the text of its calls, handed on.
+        handed_on = usage.estimated and 2 * beside.output_tokens <= usage.output_tokens
+        if self.calls and (handed_on or not (beside.input_tokens or beside.output_tokens)):
+            return Charge()
+        return make_charge(beside, self.rule)
 
     def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
         """What it cost in the end; None if no model was called, or none that answered.
@@ -10711,6 +10713,14 @@ async def read_settings(model: object) -> ModelSettings | None:
         known_settings[name] = now, settings
     return settings
 
+def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
+    """Ask for the lengths that a model's settings say, which Open WebUI adds behind all filters."""
+    params = dict(settings.params) if settings is not None else {}
+    own = params.pop("custom_params", None)
+    for name, value in (params | own if isinstance(own, dict) else params).items():
+        if name in LENGTH_KEYS and value is not None and name not in body:
+            body[name] = positive_number(value) or value
+
 async def fill_system_prompt(
     settings: ModelSettings | None, metadata: Mapping[str, Any], user: Mapping[str, Any]
 ) -> str:
@@ -11190,6 +11200,11 @@ CALLERS = (
 )
 ORIGINAL = "usage_limits_original"
 
+# What a request is admitted with. Its lengths have those of the model's settings among them.
+ADMITTED_KEYS = frozenset(
+    {"model", "messages", "stream", "stream_options", *LENGTH_KEYS, *OPTION_KEYS}
+)
+
 def watch_model_calls(
     find_reply: Callable[[Mapping[str, Any] | None], Reply | None],
     unasked: UnaskedModels,
@@ -11199,6 +11214,7 @@ def watch_model_calls(
     Returns:
         Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
     """
+    keep_admitted()
     watched = 0
     for module_name, name in CALLERS:
         module = sys.modules.get(module_name)
@@ -11208,6 +11224,24 @@ def watch_model_calls(
             setattr(module, name, watched_call(original, find_reply, unasked))
             watched += 1
     return watched == len(CALLERS)
+
+def keep_admitted() -> None:
+    """Let a model's settings replace nothing that a request was admitted with.
+
+    Before Open WebUI 0.11.4 they do, behind all filters: another model's name, a longer answer.
+    """
+    module: Any = sys.modules.get("open_webui.utils.payload")
+    fill = getattr(module, "apply_model_params_to_body", None)
+    if fill is None or fill({"model": "b"}, {"model": "a"}, {})["model"] == "a":
+        return
+
+    @wraps(fill)
+    def fill_in(params: dict[str, Any], body: dict[str, Any], *args: Any) -> Any:
+        admitted = ADMITTED_KEYS & body.keys()
+        rest = {name: value for name, value in params.items() if name not in admitted}
+        return fill(rest, body, *args)
+
+    module.apply_model_params_to_body = fill_in
 
 def watched_call(
     original: Callable[..., Any],
@@ -15493,7 +15527,6 @@ WRAPPED = "usage_limits_task_inner"
 COUNTED_TASKS = frozenset({"function_calling"})
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
-LENGTH_NAMES = (*OUTPUT_KEYS, "n", "best_of")
 # The arena model for which Open WebUI has chosen the one that it calls.
 asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default="")
 
@@ -15626,7 +15659,8 @@ async def admit_call(
     if arena := asked_arena.get():
         metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
     if caller.calls != "reply":
-        await add_lengths(form_data, request.app)
+        model = await describe_model(form_data.get("model"), request.app)
+        add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
@@ -15647,15 +15681,6 @@ async def admit_call(
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, body, form_data, enforced)
-
-async def add_lengths(form_data: dict[str, Any], app: Any) -> None:
-    """Ask for the length that a model's settings say, which Open WebUI adds behind this."""
-    settings = await read_settings(await describe_model(form_data.get("model"), app))
-    params = dict(settings.params) if settings is not None else {}
-    own = params.pop("custom_params", None)
-    for name, value in (params | own if isinstance(own, dict) else params).items():
-        if name in LENGTH_NAMES and value is not None and name not in form_data:
-            form_data[name] = positive_number(value) or value
 
 def lowered_call(
     reply: Reply | None, admitted: Mapping[str, Any], form_data: dict[str, Any], enforced: bool
@@ -15879,6 +15904,8 @@ class Draft:
         own_provider = uses_own_provider(asked.request, asked.body)
         model = answering_model(asked.body, asked.model)
         settings = None if own_provider else await read_settings(model)
+        if ADJUST_KEY not in asked.metadata:
+            add_lengths(asked.body, settings)
         system = await fill_system_prompt(settings, asked.metadata, asked.user)
         prompt = await estimate_in_thread(asked.body)
         # Its variables may be of any length.

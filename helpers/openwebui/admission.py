@@ -31,6 +31,7 @@ from helpers.openwebui.host import (
     GroupQueries,
     HostError,
     HostLimitError,
+    add_lengths,
     answering_model,
     fill_system_prompt,
     group_queries,
@@ -221,6 +222,8 @@ class Draft:
         own_provider = uses_own_provider(asked.request, asked.body)
         model = answering_model(asked.body, asked.model)
         settings = None if own_provider else await read_settings(model)
+        if ADJUST_KEY not in asked.metadata:
+            add_lengths(asked.body, settings)
         system = await fill_system_prompt(settings, asked.metadata, asked.user)
         prompt = await estimate_in_thread(asked.body)
         # Its variables may be of any length.

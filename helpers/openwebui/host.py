@@ -27,6 +27,7 @@ from helpers.logs import log
 from helpers.openwebui.host_versions import OLDEST_HOST_VERSION, REQUEST_HOOK_VERSION
 from helpers.openwebui.http_requests import REFUSAL_STATE, note_in_state
 from helpers.openwebui.passthrough import CHAT_PASSTHROUGHS
+from helpers.openwebui.replies import LENGTH_KEYS, positive_number
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
 NAMES_PER_QUERY = 500
@@ -252,6 +253,15 @@ async def read_settings(model: object) -> ModelSettings | None:
         settings = ModelSettings(found.base_model_id or "", params)
         known_settings[name] = now, settings
     return settings
+
+
+def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
+    """Ask for the lengths that a model's settings say, which Open WebUI adds behind all filters."""
+    params = dict(settings.params) if settings is not None else {}
+    own = params.pop("custom_params", None)
+    for name, value in (params | own if isinstance(own, dict) else params).items():
+        if name in LENGTH_KEYS and value is not None and name not in body:
+            body[name] = positive_number(value) or value
 
 
 async def fill_system_prompt(

@@ -58,6 +58,9 @@ HOST_INTERNALS = (
     HostInternal(
         "open_webui.utils.payload", "apply_system_prompt_to_body", "estimates of system prompts"
     ),
+    HostInternal(
+        "open_webui.utils.payload", "apply_model_params_to_body", "custom models' settings"
+    ),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
     HostInternal("open_webui.models.groups", "Group.parent_group_id", "inheritance", (0, 12, 0)),

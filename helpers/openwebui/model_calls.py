@@ -17,7 +17,7 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from helpers.openwebui.endings import bounded_stream
-from helpers.openwebui.replies import OUTER_ATTRIBUTE, Reply
+from helpers.openwebui.replies import LENGTH_KEYS, OPTION_KEYS, OUTER_ATTRIBUTE, Reply
 from helpers.openwebui.stream_usage import UnaskedModels, refuses_to_be_asked
 
 # Where Open WebUI calls models for replies, under the name that each module has for it.
@@ -26,6 +26,12 @@ CALLERS = (
     ("open_webui.utils.middleware", "generate_chat_completion"),
 )
 ORIGINAL = "usage_limits_original"
+
+
+# What a request is admitted with. Its lengths have those of the model's settings among them.
+ADMITTED_KEYS = frozenset(
+    {"model", "messages", "stream", "stream_options", *LENGTH_KEYS, *OPTION_KEYS}
+)
 
 
 def watch_model_calls(
@@ -37,6 +43,7 @@ def watch_model_calls(
     Returns:
         Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
     """
+    keep_admitted()
     watched = 0
     for module_name, name in CALLERS:
         module = sys.modules.get(module_name)
@@ -46,6 +53,25 @@ def watch_model_calls(
             setattr(module, name, watched_call(original, find_reply, unasked))
             watched += 1
     return watched == len(CALLERS)
+
+
+def keep_admitted() -> None:
+    """Let a model's settings replace nothing that a request was admitted with.
+
+    Before Open WebUI 0.11.4 they do, behind all filters: another model's name, a longer answer.
+    """
+    module: Any = sys.modules.get("open_webui.utils.payload")
+    fill = getattr(module, "apply_model_params_to_body", None)
+    if fill is None or fill({"model": "b"}, {"model": "a"}, {})["model"] == "a":
+        return
+
+    @wraps(fill)
+    def fill_in(params: dict[str, Any], body: dict[str, Any], *args: Any) -> Any:
+        admitted = ADMITTED_KEYS & body.keys()
+        rest = {name: value for name, value in params.items() if name not in admitted}
+        return fill(rest, body, *args)
+
+    module.apply_model_params_to_body = fill_in
 
 
 def watched_call(

@@ -52,6 +52,7 @@ UNBOUNDED = 2**62
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
 OPTION_KEYS = ("num_predict", "max_tokens")
+LENGTH_KEYS = (*OUTPUT_KEYS, "n", "best_of")
 
 # What Open WebUI gives the hooks to show something on the chat page.
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
@@ -366,18 +367,16 @@ class Reply:
         return self.own_charge(self.meter.total())
 
     def own_charge(self, usage: Usage) -> Charge:
-        """What it costs beside its function's calls, of which its text and its usage mostly are.
-
-        An estimate would count those again, and wrong; usage says how much more there was.
-        """
-        if self.calls and usage.estimated:
-            return Charge()
+        """What it costs beside its function's calls, of which its text and its usage mostly are."""
+        beside = usage
         for call in (called := list(self.calls)):  # grows by theirs
-            usage = usage.without(call.meter.total())
+            beside = beside.without(call.meter.total())
             called += call.calls
-        if self.calls and not (usage.input_tokens or usage.output_tokens):
-            return Charge(usage)
-        return make_charge(usage, self.rule)
+        # Estimates are no better than that: what is less is the text of its calls, handed on.
+        handed_on = usage.estimated and 2 * beside.output_tokens <= usage.output_tokens
+        if self.calls and (handed_on or not (beside.input_tokens or beside.output_tokens)):
+            return Charge()
+        return make_charge(beside, self.rule)
 
     def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
         """What it cost in the end; None if no model was called, or none that answered.

@@ -17,7 +17,13 @@ from helpers.logs import log
 from helpers.metering.charges import Charge
 from helpers.openwebui.answers import AnswerReader
 from helpers.openwebui.endings import bounded_stream
-from helpers.openwebui.host import HostError, host_models, is_arena, read_settings
+from helpers.openwebui.host import (
+    HostError,
+    add_lengths,
+    host_models,
+    is_arena,
+    read_settings,
+)
 from helpers.openwebui.http_requests import LIMITS_STATE, SOURCE_STATE, current_state, route_path
 from helpers.openwebui.messages import TASK_REFUSED_SENTENCE
 from helpers.openwebui.middleware import UsageLimitsLayer
@@ -26,10 +32,8 @@ from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard, de
 from helpers.openwebui.refusals import Refusal
 from helpers.openwebui.replies import (
     METADATA_KEY,
-    OUTPUT_KEYS,
     Reply,
     outer_reply,
-    positive_number,
 )
 from helpers.openwebui.usage_command import asks_for_usage
 from helpers.openwebui.valves import AdminValves
@@ -61,7 +65,6 @@ WRAPPED = "usage_limits_task_inner"
 COUNTED_TASKS = frozenset({"function_calling"})
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
-LENGTH_NAMES = (*OUTPUT_KEYS, "n", "best_of")
 # The arena model for which Open WebUI has chosen the one that it calls.
 asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default="")
 
@@ -198,7 +201,8 @@ async def admit_call(
     if arena := asked_arena.get():
         metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
     if caller.calls != "reply":
-        await add_lengths(form_data, request.app)
+        model = await describe_model(form_data.get("model"), request.app)
+        add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
@@ -219,16 +223,6 @@ async def admit_call(
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, body, form_data, enforced)
-
-
-async def add_lengths(form_data: dict[str, Any], app: Any) -> None:
-    """Ask for the length that a model's settings say, which Open WebUI adds behind this."""
-    settings = await read_settings(await describe_model(form_data.get("model"), app))
-    params = dict(settings.params) if settings is not None else {}
-    own = params.pop("custom_params", None)
-    for name, value in (params | own if isinstance(own, dict) else params).items():
-        if name in LENGTH_NAMES and value is not None and name not in form_data:
-            form_data[name] = positive_number(value) or value
 
 
 def lowered_call(

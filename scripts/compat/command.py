@@ -44,6 +44,8 @@ TESTS = (
     "tests/server/test_passthrough.py",
     "tests/server/test_usage_page.py",
     "tests/server/test_every_route.py",
+    "tests/server/test_indirect_calls.py",
+    "tests/server/test_function_calls.py",
     "tests/openwebui/test_host_versions.py",
 )
 DOCUMENT = ROOT / "docs" / "compatibility.md"

@@ -243,6 +243,32 @@ FEATURES = (
         ),
     ),
     Feature(
+        "Models behind others: merged replies, custom models, arenas, models' settings",
+        (
+            "test_a_merge_is_counted_as_the_provider_reports_it",
+            "test_a_merge_by_a_provider_that_refuses_to_be_asked",
+            "test_odd_merges",
+            "test_a_base_that_its_user_has_changed",
+            "test_a_base_that_changes_behind_the_filter",
+            "test_an_arena_inside_of_another",
+            "test_a_merge_by_an_arena",
+            "test_lengths_that_a_model_asks_for",
+            "test_settings_of_a_model_replace_nothing",
+        ),
+    ),
+    Feature(
+        "Model calls of pipes and tools: on record once, none over a limit",
+        (
+            "test_what_a_pipe_calls_is_on_record_once",
+            "test_a_pipe_calls_no_model_over_a_limit",
+            "test_a_pipe_of_its_own",
+            "test_a_pipe_that_asks_a_little_and_writes_more",
+            "test_a_pipe_that_is_left",
+            "test_where_the_filter_is_on_for_the_called_model_only",
+            "test_what_a_tool_asks_counts_beside_its_reply",
+        ),
+    ),
+    Feature(
         "Voice calls: counted answer by answer, ended over a limit",
         VOICE_CALLS.needed_by,
         needs=VOICE_CALLS,

@@ -20,7 +20,7 @@ import json
 from open_webui.utils.chat import generate_chat_completion
 from open_webui.models.users import Users
 
-CALLING = ("hands_on", "with_metadata", "asks", "twice", "as_admin", "by_main")
+CALLING = ("hands_on", "with_metadata", "asks", "twice", "as_admin", "by_main", "writes")
 
 class Pipe:
     def pipes(self):
@@ -51,6 +51,8 @@ class Pipe:
             return "It says: " + answer["choices"][0]["message"]["content"]
         for _ in range(2 if kind == "twice" else 1):
             answer = await generate_chat_completion(__request__, dict(asked), user)
+        if kind == "writes":
+            return "Words of a model that is asked past Open WebUI. " * 40
         return "It says: " + answer["choices"][0]["message"]["content"]
 """
 TOOL = '''
@@ -176,6 +178,19 @@ def test_a_pipe_of_its_own(
     assert (reports["input_tokens"], reports["output_tokens"], reports["estimated"]) == (33, 22, 0)
     assert reports["model_names"] == f"|on-a-pipe|{manifold}.reports|"
     assert (fails["state"], fails["input_tokens"]) == ("released", 0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_pipe_that_asks_a_little_and_writes_more(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, manifold: str, stream: bool
+) -> None:
+    """A small call doesn't pay for a long text of the pipe's own: that is estimated."""
+    usage_limits.configure(daily_token_limit=1_000)
+    user.chat("[[in=17 tokens=13]]", model=f"{manifold}.writes", stream=stream)
+    pipe, row = usage_limits.settled(2, user_id=user.id)
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (17, 13, 0)
+    assert (pipe["counted"], pipe["estimated"]) == (1, 1)
+    assert 300 < pipe["output_tokens"] < 600
 
 
 def test_a_pipe_that_is_left(

@@ -276,3 +276,26 @@ def test_lengths_that_a_model_asks_for(
     ask(builder.user, model, model)
     asked = [call.max_tokens for call in provider.call_log.calls(contains=model, tasks=True)]
     assert asked == [most]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"custom_params": {"model": CLOSED}},
+        {"custom_params": {"stream_options": '{"include_usage": false}', "stream": "false"}},
+        {"custom_params": {"messages": '[{"role": "user", "content": "another"}]'}},
+    ],
+)
+def test_settings_of_a_model_replace_nothing(
+    usage_limits: InstalledFilter,
+    builder: Builder,
+    provider: FakeProvider,
+    params: dict[str, Any],
+) -> None:
+    """What a request was admitted with is what is called, whatever a custom model's owner says."""
+    usage_limits.configure(policies=f'[role.user]\nlimits = ["0 tokens/day on {CLOSED}"]')
+    model = builder.build(CHEAP, params=params)
+    assert builder.user.chat(f"{model} [[in=11 tokens=7]]", model=model, stream=True).status == 200
+    assert calls(provider, model) == [CHEAP]
+    [row] = usage_limits.settled(1, user_id=builder.user.id)
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (11, 7, 0)
