@@ -243,12 +243,12 @@ def test_a_merge_by_an_arena(
     assert merge(builder.user, text, model=cheap, stream=stream) == 429
 
 
-def by_chat(user: OpenWebUIClient, text: str, model: str) -> None:
-    user.chat(text, model=model)
+def by_chat(user: OpenWebUIClient, text: str, model: str) -> int:
+    return user.chat(text, model=model).status
 
 
-def by_merge(user: OpenWebUIClient, text: str, model: str) -> None:
-    merge(user, text, model=model)
+def by_merge(user: OpenWebUIClient, text: str, model: str) -> int:
+    return merge(user, text, model=model)
 
 
 @pytest.mark.parametrize("ask", [by_chat, by_merge])
@@ -266,7 +266,7 @@ def test_lengths_that_a_model_asks_for(
     usage_limits: InstalledFilter,
     builder: Builder,
     provider: FakeProvider,
-    ask: Callable[[OpenWebUIClient, str, str], None],
+    ask: Callable[[OpenWebUIClient, str, str], int],
     params: dict[str, Any],
     most: int,
 ) -> None:
@@ -278,6 +278,7 @@ def test_lengths_that_a_model_asks_for(
     assert asked == [most]
 
 
+@pytest.mark.parametrize("ask", [by_chat, by_merge])
 @pytest.mark.parametrize(
     "params",
     [
@@ -290,12 +291,20 @@ def test_settings_of_a_model_replace_nothing(
     usage_limits: InstalledFilter,
     builder: Builder,
     provider: FakeProvider,
+    ask: Callable[[OpenWebUIClient, str, str], int],
     params: dict[str, Any],
 ) -> None:
     """What a request was admitted with is what is called, whatever a custom model's owner says."""
     usage_limits.configure(policies=f'[role.user]\nlimits = ["0 tokens/day on {CLOSED}"]')
     model = builder.build(CHEAP, params=params)
-    assert builder.user.chat(f"{model} [[in=11 tokens=7]]", model=model, stream=True).status == 200
-    assert calls(provider, model) == [CHEAP]
-    [row] = usage_limits.settled(1, user_id=builder.user.id)
-    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (11, 7, 0)
+    before = len(provider.call_log.calls(tasks=True))
+    answer = ask(builder.user, f"{model} [[in=11 tokens=7]]", model)
+    called = provider.call_log.calls(tasks=True)[before:]
+    # Before 0.11.4 a chat has them before it is admitted: then another model is refused.
+    assert [call.model for call in called] == ([] if answer == 429 else [CHEAP])
+    rows = usage_limits.settled(len(called), user_id=builder.user.id)
+    assert [
+        (row["input_tokens"], row["output_tokens"], row["estimated"])
+        for row in rows
+        if row["state"] == "settled"
+    ] == [(call.prompt_tokens, call.completion_tokens, 0) for call in called]
