@@ -32,6 +32,8 @@ SLOT_LENGTH = 900
 SETTLED_AFTER_SECONDS = 7 * 86_400
 UNSETTLED_SECONDS = 6 * 86_400
 ROLLUPS_LOCK = "rollups"
+# Of fewer a report reads the records as fast: it asks once, and not three times.
+FEWEST_STRETCHES = 4
 
 # What a block's rows tell apart, and what a slot's.
 BLOCK_DIMENSIONS = frozenset({"user", "model", "source", "group"})
@@ -133,7 +135,7 @@ def find_summed(
         first, end = rolled_up
         first = first if since is None else max(first, -(-since // length) * length)
         end = end if until is None else min(end, until // length * length)
-        if first < end:
+        if first + FEWEST_STRETCHES * length <= end:
             return [
                 summed_records(between(created_at, since, first)),
                 summed_rollups(length, first, end),

@@ -177,7 +177,8 @@ def test_old_replies_reach_the_reports(database: LedgerDatabase, say: Callable[.
     """What was rolled up before is made anew with them."""
     database.add_user("ann")
     old = now() - 60 * 86_400
-    database.record(old - 30 * 86_400, old, user_id="ann", model_id="mistral")
+    months = [old - days * 86_400 for days in (90, 60, 30, 0)]
+    database.record(*months, user_id="ann", model_id="mistral")
     ledger = Ledger(database.engine)
     while ledger.roll_up():
         pass
@@ -185,7 +186,7 @@ def test_old_replies_reach_the_reports(database: LedgerDatabase, say: Callable[.
     assert "Recorded 1 reply" in say("backfill", "--since", "2025-12-01")
     for _ in range(2):
         with database.engine.connect() as connection:
-            assert sum_records(connection, Selection(), ["model"])[("mistral",)][:3] == (3, 40, 40)
+            assert sum_records(connection, Selection(), ["model"])[("mistral",)][:3] == (5, 60, 50)
         while ledger.roll_up():
             pass
 
