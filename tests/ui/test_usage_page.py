@@ -475,7 +475,8 @@ def test_names_stay_text(
 ) -> None:
     """Whatever a user or a group is called is shown word by word, and runs nothing."""
     user = make_user(HOSTILE, groups=[HOSTILE])
-    user.chat("[[in=20 tokens=30]] Hello")
+    # More than all others, so that its group is among the first.
+    user.chat("[[in=90000 tokens=30]] Hello")
     usage_limits.settled(user_id=user.id)
     tab = open_usage(admin, "#users")
     tab.get_by_label("Search").fill("onerror")
