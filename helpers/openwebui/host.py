@@ -245,13 +245,15 @@ async def read_settings(model: object) -> ModelSettings | None:
         return None
     name, now = str(model["id"]), time.monotonic()
     read_at, settings = known_settings.get(name, (-math.inf, ModelSettings()))
-    if settings.base or base_model_id(model) or now - read_at > SETTINGS_SECONDS:
+    if base_model_id(model) or now - read_at > SETTINGS_SECONDS:
         found = await import_module("open_webui.models.models").Models.get_model_by_id(name)
         if found is None:
             return None
         params = found.params.model_dump() if found.params else {}
         settings = ModelSettings(found.base_model_id or "", params)
-        known_settings[name] = now, settings
+        known_settings.pop(name, None)
+        if not settings.base:  # of users' own there may be any number, of any size
+            known_settings[name] = now, settings
     return settings
 
 

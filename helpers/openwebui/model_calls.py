@@ -26,8 +26,6 @@ CALLERS = (
     ("open_webui.utils.middleware", "generate_chat_completion"),
 )
 ORIGINAL = "usage_limits_original"
-
-
 # What a request is admitted with. Its lengths have those of the model's settings among them.
 ADMITTED_KEYS = frozenset(
     {"model", "messages", "stream", "stream_options", *LENGTH_KEYS, *OPTION_KEYS}
