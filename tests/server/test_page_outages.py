@@ -135,7 +135,8 @@ def test_of_saves_at_once_by_two_workers_only_one_is_kept(start_server: StartSer
     own = start_server(UVICORN_WORKERS="2")
     own.usage_limits.configure(policies=POLICIES)
     admin: OpenWebUIAdmin = own.admin
-    clients = [OpenWebUIClient(own.server.url, admin.account) for _ in range(12)]
+    # As many as one user may wait for, should they all reach the same worker.
+    clients = [OpenWebUIClient(own.server.url, admin.account) for _ in range(10)]
     try:
         for _ in range(10):  # both workers know the filter once both have been asked for models
             for client in clients:
@@ -152,7 +153,7 @@ def test_of_saves_at_once_by_two_workers_only_one_is_kept(start_server: StartSer
 
             with ThreadPoolExecutor(len(clients)) as threads:
                 answers = list(threads.map(save, clients, texts))
-            assert sorted(one.status_code for one in answers) == [200] + [409] * 11
+            assert sorted(one.status_code for one in answers) == [200] + [409] * 9
             (kept,) = (text for text, one in zip(texts, answers, strict=True) if one.is_success)
             time.sleep(1.1)  # so long a worker goes by the valves that it has read
             for client in clients:

@@ -199,10 +199,11 @@ def check_pages(
     url: str, admin: OpenWebUIAdmin, user: OpenWebUIClient, installed: InstalledFilter
 ) -> None:
     """Whichever worker answers: its own to a user, all to an administrator, nothing when off."""
+    at_once = 10  # as many as one user may wait for, should they all reach the same worker
 
     def ask(who: OpenWebUIClient, path: str) -> list[httpx.Response]:
-        clients = [OpenWebUIClient(url, who.account) for _ in range(20)]
-        with ThreadPoolExecutor(len(clients)) as threads:
+        clients = [OpenWebUIClient(url, who.account) for _ in range(2 * at_once)]
+        with ThreadPoolExecutor(at_once) as threads:
             answers = list(threads.map(lambda one: one.http.get(f"/usage-limits{path}"), clients))
         for client in clients:
             client.close()
