@@ -1,6 +1,7 @@
 """A real Open WebUI in a process of its own: start, stop, kill, start again on the same data."""
 
 import atexit
+import json
 import os
 import secrets
 import signal
@@ -11,8 +12,8 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import IO
 
 import httpx
 
@@ -70,6 +71,72 @@ def free_port() -> int:
         return port
 
 
+class _Preloaded:
+    """The process that forks all servers of one Open WebUI (scripts/openwebui/preloaded.py)."""
+
+    def __init__(self, command: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="open-webui-")
+        left_out = Path(self._folder.name)
+        for name, source in _STAND_INS.items():
+            (left_out / f"{name}.py").write_text(source)
+        self._path = {"PYTHONPATH": str(left_out)}
+        self._log_path = left_out / "preloaded.log"
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [command.with_name("python"), "-P", Path(__file__).with_name("preloaded.py")],
+                env=_inherited() | _SETTINGS | self._path,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        atexit.register(self._end)
+
+    def fork(self, arguments: list[str], environment: dict[str, str], log: Path) -> int:
+        """Start a server in the directory of its log; returns its process id."""
+        order = {
+            "arguments": arguments,
+            "environment": environment | self._path,
+            "directory": str(log.parent),
+            "log": str(log),
+        }
+        given, answers = self._process.stdin, self._process.stdout
+        assert given
+        assert answers
+        with suppress(BrokenPipeError):
+            given.write(f"{json.dumps(order)}\n")
+            given.flush()
+        if not (answer := answers.readline()):
+            raise ServerDied(f"No server can be forked.\n{self._log_path.read_text()}")
+        return int(answer)
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+_preloaded = cache(_Preloaded)
+
+
+def _inherited() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_OWN_PREFIXES)
+        and name not in _OWN_NAMES
+        and not name.lower().endswith("_proxy")
+    }
+
+
+def _is_there(process: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
+
+
 class OpenWebUIServer:
     """One Open WebUI, with its data in a directory of its own, and a provider behind it.
 
@@ -94,8 +161,7 @@ class OpenWebUIServer:
         self.env = dict(env or {})
         self.seconds_to_start = 0.0
         self._secret = secrets.token_hex(16)  # the same after a restart: logins stay valid
-        self._process: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
+        self._process: int | None = None
 
     @property
     def database_path(self) -> Path:
@@ -110,7 +176,7 @@ class OpenWebUIServer:
     @property
     def running(self) -> bool:
         """Whether the process is there."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and _is_there(self._process)
 
     def start(self, *, timeout: float = 300.0) -> "OpenWebUIServer":
         """Start the process; returns once it answers."""
@@ -120,17 +186,9 @@ class OpenWebUIServer:
         if not command.exists():
             raise ServerDied(f"{command} is missing: run `make .venv` for the whole environment")
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._log = self.log_path.open("ab")
         began = time.monotonic()
-        self._process = subprocess.Popen(
-            [command, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
-            cwd=self.data_dir,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # one process group, so that workers go with their parent
-        )
+        arguments = ["serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        self._process = _preloaded(command).fork(arguments, self._environment(), self.log_path)
         atexit.register(self.kill)
         self._wait_until_it_answers(began + timeout)
         self.seconds_to_start = time.monotonic() - began
@@ -166,35 +224,18 @@ class OpenWebUIServer:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def _environment(self) -> dict[str, str]:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(_OWN_PREFIXES)
-            and name not in _OWN_NAMES
-            and not name.lower().endswith("_proxy")
-        }
         own = {
             "DATA_DIR": str(self.data_dir),
             "WEBUI_SECRET_KEY": self._secret,
             "OPENAI_API_BASE_URL": self.provider_url,
             "OPENAI_API_KEY": "fake-llm",
-            "PYTHONPATH": str(self._leave_out()),
         }
-        return inherited | _SETTINGS | own | self.env
-
-    def _leave_out(self) -> Path:
-        """A directory for Python's path with what stands in for libraries that aren't needed."""
-        directory = self.data_dir / "left-out"
-        directory.mkdir(exist_ok=True)
-        for name, source in _STAND_INS.items():
-            (directory / f"{name}.py").write_text(source)
-        return directory
+        return _inherited() | _SETTINGS | own | self.env
 
     def _wait_until_it_answers(self, deadline: float) -> None:
         while time.monotonic() < deadline:
             if not self.running:
-                code = self._process.returncode if self._process else None
-                raise ServerDied(f"Open WebUI ended with code {code}.\n{self._tail()}")
+                raise ServerDied(f"Open WebUI ended.\n{self._tail()}")
             with suppress(httpx.HTTPError):
                 if httpx.get(f"{self.url}/health", timeout=2, trust_env=False).is_success:
                     return
@@ -212,8 +253,7 @@ class OpenWebUIServer:
         atexit.unregister(self.kill)
         for signal_ in (first, signal.SIGKILL):
             with suppress(ProcessLookupError):  # the group, by the leader's id: workers too
-                os.killpg(process.pid, signal_)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=grace if signal_ is not signal.SIGKILL else 10)
-        if self._log:
-            self._log.close()
+                os.killpg(process, signal_)
+            deadline = time.monotonic() + (grace if signal_ is not signal.SIGKILL else 10)
+            while _is_there(process) and time.monotonic() < deadline:
+                time.sleep(0.02)
