@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16072  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15749  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 16054  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15731  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6324  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4697  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11666  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11648  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2846  metering.usage               What one reply is charged for, added up from its stream …
 #  3168  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -53,40 +53,40 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7019  openwebui.languages.en       18 languages.
 #  7663  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
 #  7708  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8635  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9118  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9199  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9292  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9402  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9789  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9856  openwebui.replies            One reply from its admission to its end.
-# 10273  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10509  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10935  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 11078  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11197  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11332  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11390  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11472  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12139  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12177  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12280  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12462  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12568  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12924  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13129  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13209  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13386  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13484  openwebui.simulation         What is on record, replayed against a policies text.
-# 13815  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14188  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14383  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14450  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14577  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14859  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15181  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15348  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15505  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  8617  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9100  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9181  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9274  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9384  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9771  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9838  openwebui.replies            One reply from its admission to its end.
+# 10255  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10491  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10917  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 11060  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11179  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11314  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11372  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11454  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12121  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12159  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12262  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12444  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12550  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12906  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13111  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13191  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13368  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13466  openwebui.simulation         What is on record, replayed against a policies text.
+# 13797  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14170  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14365  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14432  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14559  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14841  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15163  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15330  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15487  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -7752,15 +7752,15 @@ PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static re
 :root[data-theme="light"] { color-scheme: light; }
 :root[data-theme="dark"] { color-scheme: dark; }
 * { box-sizing: border-box; }
-html { background: var(--page); }
 body { margin: 0 auto; max-width: 84rem; padding: .75rem 1rem 3rem; color: var(--text);
-  background: var(--page); overflow-wrap: anywhere; font-variant-numeric: tabular-nums;
-  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+  background: var(--page); overflow-wrap: anywhere;
+  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
+  font-variant-numeric: tabular-nums; }
 h1 { font-size: 1.5rem; margin: .5rem 0; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; padding-bottom: .2rem;
   border-bottom: 1px solid var(--line); }
 .card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; }
-p { margin: .4rem 0; }
+p, ol.note { margin: .4rem 0; }
 a { color: var(--accent); }
 .note { color: var(--faint); font-size: .9rem; }
 .bad { color: var(--bad); }
@@ -7776,8 +7776,7 @@ main[aria-busy]:empty::before { content: "…"; }
 /* Boxes */
 .totals { display: grid; gap: .6rem; margin: 1rem 0;
   grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
-.totals div, .card, fieldset, tbody tr { border-radius: 8px; }
-.totals div, .card, fieldset { border: 1px solid var(--line); }
+.totals div, .card, fieldset { border: 1px solid var(--line); border-radius: 8px; }
 .totals div, .card { padding: .6rem .8rem; background: var(--raised); }
 dt { color: var(--faint); font-size: .85rem; }
 dd { margin: 0; }
@@ -7793,14 +7792,14 @@ dd { margin: 0; }
 /* Bars and charts */
 .meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
   background: var(--page); border: 1px solid var(--strong); }
-.meter i { background: var(--first); }
+.near { --state: var(--warn); }
+.over { --state: var(--bad); }
+.meter i { background: var(--state, var(--first)); }
 .meter i + i { background: repeating-linear-gradient(135deg, var(--first) 0 3px,
   transparent 3px 6px); }
-.near .meter i:first-child { background: var(--warn); }
-.over .meter i:first-child { background: var(--bad); }
 figure { margin: 0; }
-.days { display: flex; height: 10rem; margin-bottom: 1.8rem; border: solid var(--line);
-  border-width: 1px 0; }
+.days { display: flex; height: 10rem; margin-bottom: 1.8rem;
+  border-block: 1px solid var(--line); }
 .days div { flex: 0 1 3rem; min-width: 0; display: flex; flex-direction: column;
   justify-content: end; position: relative; }
 .days i { margin-inline-end: 8%; }
@@ -7821,8 +7820,7 @@ thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
 tbody th { font-weight: 400; }
 .n { text-align: end; }
 td.n, td.t, tbody th.t { white-space: nowrap; }
-tr.over { --edge: 5px solid var(--bad); }
-tr.near { --edge: 5px solid var(--warn); }
+tr:is(.near, .over) { --edge: 5px solid var(--state); }
 tr > :first-child { border-inline-start: var(--edge, 0); }
 summary { cursor: pointer; width: fit-content; }
 @media screen and (max-width: 64rem) {
@@ -7832,7 +7830,7 @@ summary { cursor: pointer; width: fit-content; }
   thead th { padding: .1rem 0; border: 0; }
   .plain thead { display: none; }
   tbody tr { border: 1px solid var(--line); border-inline-start: var(--edge, 1px solid var(--line));
-    padding: .3rem .6rem; background: var(--raised); }
+    border-radius: 8px; padding: .3rem .6rem; background: var(--raised); }
   tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
     padding: .12rem 0; text-align: end; }
   tbody td:empty { display: none; }
@@ -7875,7 +7873,8 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
   background: var(--raised); }
 .said.bad { border-color: var(--bad); color: var(--text); }
 .said:empty { display: none; }
-.said ul { margin: 0; padding-inline-start: 1.2rem; }
+.said ul { margin: 0; }
+.said ul, .errors, ol.note { padding-inline-start: 1.3rem; }
 .editor { display: flex; border: 1px solid var(--strong); border-radius: 6px; overflow: hidden;
   height: 26rem; max-height: 75vh; font: 14px/1.5 ui-monospace, Consolas, monospace; }
 .editor:focus-within { outline: 3px solid var(--accent); outline-offset: 1px; }
@@ -7885,10 +7884,8 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
 .editor li.bad { color: var(--page); background: var(--bad); }
 .editor textarea { flex: 1; min-width: 0; border: 0; border-radius: 0; resize: none; outline: none;
   font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
-.errors { padding-inline-start: 1.2rem; }
 .errors button { padding: 0 .4rem; min-height: 0; }
 code { font: .92em ui-monospace, Consolas, monospace; }
-ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 @media print {
   :root:root { color-scheme: light; }
   .bar, form, .row > :not(h1) { display: none; }
@@ -7938,6 +7935,9 @@ function chooseLanguage() {
   return "en";
 }
 
+const inLanguage = (element) => Object.assign(element, {
+  lang: tag, dir: languages.rtl.includes(tag) ? "rtl" : "ltr",
+});
 const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
 const digits = () => `${tag}-u-nu-latn`;
 const number = (value, options, language = digits()) =>
@@ -7985,7 +7985,7 @@ const tableSection = (title, columns, rows, options) =>
 const field = (text, input) => el("label.wide", text, input);
 const form = (name, submit, ...parts) => el(name, { onsubmit: (event) => {
   event.preventDefault();
-  submit();
+  submit(event.submitter);
 } }, parts);
 const fields = (title, submit, ...parts) =>
   form("form", submit, el("fieldset", el("legend", title), parts));
@@ -8009,12 +8009,8 @@ const columnOf = (kind, write) => (key, name, show = (row) => write(row[key]), .
   ({ ...column(key, name, show, ...more), kind });
 const figures = columnOf(".n", number), costs = columnOf(".n", money), times = columnOf(".t", when);
 
-/**
- * @param {string} caption
- * @param {Column[]} columns
- * @param {any[]} rows
- * @param {TableOptions} options
- */
+/** @param {string} caption @param {Column[]} columns @param {any[]} rows
+ * @param {TableOptions} options */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
   if (!rows.length) return [beside && el(".row", beside), note(t("nothing"))];
@@ -8063,36 +8059,35 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
 }
 
 // The columns of use: a cost only where anything has a price.
+const costColumn = (rows) =>
+  rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : [];
 const useColumns = (rows) => [
-  ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
-    .filter(([key]) => rows.some((row) => key in row))
-    .map(([key, word]) => figures(key, t(word))),
-  ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
+  ...["requests", "input_tokens", "output_tokens"]
+    .filter((key) => rows.some((row) => key in row))
+    .map((key) => figures(key, t(key.replace("_tokens", "")))), ...costColumn(rows),
 ];
 
 // Limits. Those of one moment, per request and at once, add nothing up.
 
 /** @param {Limit} limit */
 const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
-const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
 /** @param {Limit} limit */
 const warnedAt = (limit) =>
   Number(/ warn (\d+)%/.exec(limit.limit)?.[1] ?? state.me?.soft_limit_percent ?? 80);
 const isOwn = (limit) => limit.scope === "user";
-const left = (limit) => amount(limit, Math.max(0, limit.remaining));
-const percent = (limit) => number(share(limit) / 100, { style: "percent" });
-const textOf = (limit) => limit.text || limit.limit || "";
+const left = (limit) => amount(limit, limit.remaining);
+const percent = (limit) => number(limit.percent / 100, { style: "percent" });
 /** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
-  : share(limit) >= warnedAt(limit) ? ".near" : "";
+  : limit.percent >= warnedAt(limit) ? ".near" : "";
 // Those that are reached come first, then those that are near; else as the policy has them.
 const urgency = (limit) => ["", ".near", ".over"].indexOf(kindOf(limit));
 /** @param {Limit[]} limits */
 const countable = (limits) => limits.filter((limit) => !isMoment(limit))
   .toSorted((one, other) => urgency(other) - urgency(one));
 /** @param {Limit[]} limits */
-const mostUsed = (limits) => countable(limits)
-  .toSorted((one, other) => urgency(other) - urgency(one) || share(other) - share(one))[0];
+const mostUsed = (limits) =>
+  countable(limits.toSorted((one, other) => other.percent - one.percent))[0];
 
 /** @param {Limit} limit */
 function limitCard(limit) {
@@ -8100,11 +8095,11 @@ function limitCard(limit) {
     part("i", "width", limit.amount > 0 ? value : 1, limit.amount || 1));
   const kind = kindOf(limit), used = amount(limit, limit.used);
   return el(`li.card${kind}`,
-    el("h2", own(textOf(limit)), " ",
+    el("h2", own(limit.text), " ",
       kind === ".over" && [el("span.tag.bad", t("reached")), " "],
       !isOwn(limit) && el("span.tag", t("shared"), ": ", own(limit.scope))),
-    el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
-      "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
+    el(".meter", { role: "meter", "aria-label": limit.text, "aria-valuemin": 0,
+      "aria-valuemax": 100, "aria-valuenow": Math.min(100, limit.percent),
       "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
     pairs("dl", [
       [t("left"), left(limit)],
@@ -8117,14 +8112,16 @@ function limitCard(limit) {
 
 const limitCards = (limits) => [
   el("ul.cards", countable(limits).map(limitCard)),
-  list(limits.filter(isMoment).map((limit) => own(textOf(limit)))),
+  list(limits.filter(isMoment).map((limit) => own(limit.text))),
 ];
 
 /** @param {Me["days"]} rows */
 function dayChart(rows) {
+  if (!rows.length) return note(t("nothing"));
   const by = new Map(rows.map((row) => [row.day, row])), days = [];
   // Days without any use are days as well.
-  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day ?? ""); at += 864e5) {
+  const last = Date.parse(rows[rows.length - 1].day);
+  for (let at = Date.parse(rows[0].day); at <= last; at += 864e5) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
@@ -8137,20 +8134,17 @@ function dayChart(rows) {
     part("i.second", "height", one.output_tokens, most),
     part("i.first", "height", one.input_tokens, most),
     at % every === 0 && at + every <= days.length && el("span", day(one.day)))));
-  return rows.length ? [
+  return [
     el("figure", note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
       note(el("i.key.first"), t("input"), " ", el("i.key.second"), t("output"))),
     el("details", el("summary", `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
-  ] : note(t("nothing"));
+  ];
 }
 
 // A user's limits and use, for the user or for an administrator
 
-/**
- * @param {Me} data
- * @param {unknown} [afterLimits]
- */
+/** @param {Me} data @param {unknown} [afterLimits] */
 function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
@@ -8170,19 +8164,16 @@ function userParts(data, afterLimits) {
   ];
 }
 
-const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
+const required = (placeholder, more) => el("input", { required: true, placeholder, ...more });
+const reasonInput = (more) => required("", { maxlength: 200, ...more });
 
-/**
- * @param {Grant[]} grants
- * @param {Limit[]} limits
- * @param {(grant: Grant, reason: string, control: Element) => void} [revoke]
- */
+/** @param {Grant[]} grants @param {Limit[]} limits @param {Function} [revoke] */
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
-    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+    const one = limits.find((limit) => isOwn(limit) === isOwn(row) &&
       ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
-    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+    return one ? one.text : `${row.measure.replace("_", " ")}/${row.period}`;
   };
   return rows.length > 0 && tableSection(t("grants"), [
     column("limit", t("limit"), granted),
@@ -8192,8 +8183,8 @@ function grantTable(grants, limits, revoke) {
     ...(revoke ? [column("id", "Revoke", (row) => {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
-      const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
-      return form("form.row", () => revoke(row, why.value, control), why, control);
+      return form("form.row", (control) => revoke(row, why.value, control), why,
+        el("button", { "aria-label": `Revoke ${what}` }, "Revoke"));
     })] : []),
   ], rows, { plain: true });
 }
@@ -8208,39 +8199,40 @@ async function myView() {
 
 function since() {
   const from = new Date();
-  if (state.period === "month") from.setDate(1);
-  else from.setDate(from.getDate() - Number(state.period) + 1);
+  from.setDate(state.period === "month" ? 1 : from.getDate() - Number(state.period) + 1);
   return from.toLocaleDateString("sv"); // which writes dates as ISO has them
 }
 
-const report = (by) => call(`report?by=${by}&since=${since()}`);
+const reportPath = (by) => `report?by=${by}&since=${since()}`;
+const report = (by) => call(reportPath(by));
 const periodPicker = () => el("label", "Period", select(
   Object.entries(PERIODS).map(([value, text]) => [value, text, value === state.period]),
   { onchange: (event) => { state.period = event.target.value; route(); } },
 ));
 const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
-  [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+  [el("a", { href: `${BASE}${reportPath(by)}&format=${format}`,
     download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
 const nameOf = (user) => user.name || user.email || user.user_id;
 const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`, nameOf(row));
 
-// What a row tells of its most used limit; something else where it has none.
-const ofMost = (read, none) => (row) => (row.most ? read(row.most) : none);
+// A row with what its most used limit is sorted by, if it has one.
+const withLimit = (row, most) => ({ ...row, most, limit: most?.text, used: most?.percent ?? -1,
+  left: most?.remaining ?? Infinity, resets: most?.reset_at });
 const limitColumns = () => [
-  columnOf(".w")("limit", "Limit", ofMost(textOf, "no limit"), ofMost(textOf)),
-  figures("percent", "Used", ofMost(percent, "–"), ofMost(share, -1)),
-  figures("left", "Left", ofMost(left, "–"), ofMost((limit) => limit.remaining, Infinity)),
-  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
+  columnOf(".w")("limit", "Limit", (row) => row.limit ?? "no limit"),
+  figures("used", "Used", ({ most }) => (most ? percent(most) : "–")),
+  figures("left", "Left", ({ most }) => (most ? left(most) : "–")), times("resets", "Resets"),
 ];
-const nearFirst = { kind: ofMost(kindOf, ""), order: { key: "percent", sign: -1 } };
+const nearFirst = { kind: ({ most }) => (most ? kindOf(most) : ""),
+  order: { key: "used", sign: -1 } };
 
 function userTable(users, more = [], options = {}) {
   // A pool is nobody's own: it has rows of its own.
-  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits.filter(isOwn)) }));
+  const rows = users.map((row) => withLimit(row, mostUsed(row.limits.filter(isOwn))));
   return table("Users, the most used limit of each", [
     column("user", "User", (row) => [userLink(row), row.exempt && [" ",
       el("span.tag", "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
-    column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
+    column("groups", "Groups", (row) => row.groups.join(", ")),
     column("policy", "Policy"), ...limitColumns(), ...more,
   ], rows, { ...nearFirst, ...options });
 }
@@ -8285,12 +8277,10 @@ async function overview() {
 async function usersView() {
   const [users, used] = await Promise.all([call("users"), report("user")]);
   const sums = new Map(used.map((row) => [row.user_id, row]));
-  const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
-    cost_usd: sums.get(row.user_id)?.cost_usd }));
-  const more = [figures("tokens", "Tokens")];
-  if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
+  const rows = users.map((row) => ({ total_tokens: 0, ...row, ...sums.get(row.user_id) }));
   return [
-    userTable(rows, more, { search: "Search users, groups, policies", beside: periodPicker() }),
+    userTable(rows, [figures("total_tokens", "Tokens"), ...costColumn(rows)],
+      { search: "Search users, groups, policies", beside: periodPicker() }),
     files("user", "all users"),
   ];
 }
@@ -8307,8 +8297,8 @@ const useView = (title, by, key, name) => async () => {
   ];
 };
 
-const poolRows = (pools) => pools.flatMap((pool) =>
-  pool.limits.map((limit) => ({ ...pool, most: limit })));
+const poolRows = (pools) =>
+  pools.flatMap((pool) => pool.limits.map((limit) => withLimit(pool, limit)));
 const poolTable = (rows, options = {}) => table("Pools and their limits", [
   column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
   column("group", "Group", (row) => row.group || "everyone"), ...limitColumns(),
@@ -8334,25 +8324,23 @@ function actions(who, limits, grants) {
       control.disabled = false;
     }
   };
-  const limit = select(those.map((one) => [one.limit, textOf(one)]));
-  const much = el("input", { required: true, placeholder: "10k" });
+  const limit = select(those.map((one) => [one.limit, one.text]));
+  const much = required("10k");
   const [whyMore, whyReset] = [reasonInput(), reasonInput()];
-  const give = el("button.main", "Grant"), zero = el("button", "Reset");
   const checks = those.map((one) => el("input", { type: "checkbox", value: one.limit }));
   return [
     said,
     those.length > 0 && section("Grant or reset", el(".cards",
-      fields("Grant more until the limit resets", () => change(give, "POST", "grants", {
+      fields("Grant more until the limit resets", (control) => change(control, "POST", "grants", {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
-      }, "Granted"), field("Limit", limit),
-      el(".row", field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      fields("Reset use to zero", () => {
-        const chosen = checks.filter((one) => one.checked).map((one) => one.value);
-        if (!chosen.length) checks[0].focus();
-        else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
-          "Reset");
-      }, checks.map((check, at) => el("label.check", check, textOf(those[at]))),
-      el(".row", field("Reason", whyReset), zero)))),
+      }, "Granted"), field("Limit", limit), el(".row", field("Amount, such as 10k or $5", much),
+        field("Reason", whyMore), el("button.main", "Grant"))),
+      fields("Reset use to zero", (control) => {
+        const limits = checks.filter((one) => one.checked).map((one) => one.value);
+        if (!limits.length) checks[0].focus();
+        else change(control, "POST", "resets", { ...who, limits, reason: whyReset.value }, "Reset");
+      }, checks.map((check, at) => el("label.check", check, those[at].text)),
+      el(".row", field("Reason", whyReset), el("button", "Reset"))))),
     grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
       `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
@@ -8386,15 +8374,14 @@ const findLine = (lines, head) => lines.findIndex((line) => line.trim() === head
 
 function addLimit(text, head, limit) {
   const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
-  const at = findLine(lines, head);
-  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
-    /^\s*limits\s*=\s*\[/.test(line));
-  if (at < 0) return `${[...lines, "", head].join("\n").trimStart()}\nlimits = [${wanted}]\n`;
-  if (list < 0) lines.splice(at + 1, 0, `limits = [${wanted}]`);
-  else lines[list] = lines[list].replace(/\[\s*(\]?)/, (_, empty) =>
+  let at = findLine(lines, head);
+  if (at < 0) at = lines.push("", head) - 1;
+  const below = lines.slice(at + 1), end = below.findIndex((line) => /^\s*\[/.test(line));
+  const place = below.findIndex((line) => /^\s*limits\s*=\s*\[/.test(line));
+  if (place < 0 || (end >= 0 && end < place)) lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  else lines[at + 1 + place] = below[place].replace(/\[\s*(\]?)/, (_, empty) =>
     `[${wanted}${empty || ", "}`);
-  return `${lines.join("\n")}\n`;
+  return `${lines.join("\n").trimStart()}\n`;
 }
 
 async function policiesView() {
@@ -8503,9 +8490,8 @@ async function policiesView() {
   }
 
   const kind = select([["group"], ["user"], ["role"], ["pool"]]);
-  const name = el("input", { required: true, list: "names", placeholder: "Students" });
-  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
-  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const name = required("Students", { list: "names" }), limit = required("50k tokens/day");
+  const days = required("", { type: "number", min: 1, max: 400, value: 30 });
   const version = select(versions.map((one, at) =>
     [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
   const add = () => {
@@ -8584,9 +8570,7 @@ async function route(event) {
         : `${t("failed")} (${error.message})`), button(t("refresh"), () => route())]];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
-  main.lang = tag;
-  main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  fill(main, parts);
+  fill(inLanguage(main), parts);
   main.removeAttribute("aria-busy");
   document.title = main.querySelector("h1").textContent;
   if (event) {
@@ -8598,10 +8582,8 @@ async function route(event) {
 function start() {
   languages = JSON.parse(byId("languages").textContent);
   tag = chooseLanguage();
-  document.documentElement.lang = tag;
-  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  byId("back").textContent = t("back");
-  byId("back").href = HOME;
+  inLanguage(document.documentElement);
+  Object.assign(byId("back"), { textContent: t("back"), href: HOME });
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();
