@@ -13,8 +13,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16054  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15731  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 16021  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15698  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6324  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
@@ -73,20 +73,20 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 12262  openwebui.page_limits        Limits as the pages have them: those of many users at one …
 # 12444  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
 # 12550  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12906  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13111  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13191  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13368  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13466  openwebui.simulation         What is on record, replayed against a policies text.
-# 13797  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14170  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14365  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14432  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14559  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14841  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15163  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15330  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15487  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+# 12931  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13139  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13219  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13396  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13494  openwebui.simulation         What is on record, replayed against a policies text.
+# 13825  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14199  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14394  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14461  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14588  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14870  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15130  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15297  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15454  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -12889,6 +12889,31 @@ class PageData:
             "estimated": bool(row.estimated),
         }
 
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
+        deadline: Until when it has its turn to change something, by `time.monotonic`.
+    """
+
+    data: PageData
+    user: Any
+    parameters: Mapping[str, str]
+    body: Json
+    everywhere: bool
+    deadline: float
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
+
 def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
     """Who a user is, and by which policy."""
     whose = {"user_id": subject.user_id, "email": subject.email, "name": name}
@@ -12940,12 +12965,13 @@ def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
         raise PageError(404, f"There is no pool{given}. Pools: {known}.")
     return GrantTarget(f"pool {pool}", tuple(limits_by_pool[pool]), {"pool": pool})
 
-def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+def make_grant(asked: PageRequest) -> Json:
     """Add to a limit until its window ends.
 
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    data, body = asked.data, asked.body
     check_names(body, ("user", "pool", "limit", "amount", "reason"))
     wanted = read_limit_text(body.get("limit"))
     amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
@@ -12959,17 +12985,18 @@ def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
         "limit": str(first.applied.limit),
         "amount": amount_number(wanted.measure, amount),
         "expires_at": iso_second(first.expires_at),
-        **change_limits(data, target, limits, lambda _: grants, by, reason),
+        **change_limits(asked, target, limits, lambda _: grants, reason),
     }
 
-def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+def make_reset(asked: PageRequest) -> Json:
     """Start limits anew by grants of what was used.
 
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    body = asked.body
     check_names(body, ("user", "pool", "limits", "reason"))
-    reason, target = read_reason(body), find_target(data, body)
+    reason, target = read_reason(body), find_target(asked.data, body)
     texts = body.get("limits")
     if isinstance(texts, str):
         texts = None if texts.strip().lower() == "all" else [texts]
@@ -12985,18 +13012,18 @@ def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     limits = tuple(dict.fromkeys(named)) or adding
     if not limits:
         raise PageError(400, f"{target.name} has no limit.")
-    make = partial(make_resets, limits=limits, now=data.now)
-    return {"kind": "reset", **change_limits(data, target, limits, make, by, reason)}
+    make = partial(make_resets, limits=limits, now=asked.data.now)
+    return {"kind": "reset", **change_limits(asked, target, limits, make, reason)}
 
 def change_limits(
-    data: PageData,
+    asked: PageRequest,
     target: GrantTarget,
     limits: Sequence[AppliedLimit],
     make: Callable[[Connection], Sequence[NewGrant]],
-    by: str,
     reason: str,
 ) -> Json:
     """Write grants under the locks of their scopes; what every answer has."""
+    data, by = asked.data, asked.actor
     work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=data.now)
     change: Change = data.accounting.change(work, {applied.scope for applied in limits})
     return {
@@ -13008,14 +13035,15 @@ def change_limits(
         "limits": data.write_limits(change.after),
     }
 
-def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Json:
+def take_back(asked: PageRequest) -> Json:
     """Revoke a grant; the reason stays on record.
 
     Raises:
         PageError: There is none that still holds.
     """
-    check_names(body, ("reason",))
-    reason = read_reason(body)
+    check_names(asked.body, ("reason",))
+    data, key, by = asked.data, asked.parameters["key"], asked.actor
+    reason = read_reason(asked.body)
     missing = PageError(404, "There is no such grant, or it holds no more.")
     if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
         raise missing
@@ -13140,15 +13168,15 @@ def missing_internals() -> list[str]:
             missing.append(f"{internal.module}.{internal.name} ({internal.used_for})")
     return missing
 
-def host_status(data: PageData, everywhere: bool) -> Json:
+def host_status(asked: PageRequest) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
-    valves, version, missing = data.valves, host_version(), missing_internals()
+    valves, version, missing = asked.data.valves, host_version(), missing_internals()
     checks = [
         (True, "The filter's middleware is in place."),
         (
-            everywhere,
+            asked.everywhere,
             "The filter is on for all models."
-            if everywhere
+            if asked.everywhere
             else "The filter is on for some models only: others have no limits.",
         ),
         (
@@ -13181,7 +13209,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     return {
         "version": own_version(),
         "open_webui": ".".join(map(str, version)),
-        "ledger": data.accounting.database_kind
+        "ledger": asked.data.accounting.database_kind
         + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
         "checks": [{"ok": ok, "text": text} for ok, text in checks],
         "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],
@@ -13878,17 +13906,17 @@ def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> 
     host = HostNames(groups, directory.emails, list_model_ids())
     return identify(policies, host, data.read(read_remembered))
 
-def check_policies(data: PageData, body: Json) -> Json:
+def check_policies(asked: PageRequest) -> Json:
     """What a text would mean, or what is wrong with it.
 
     Raises:
         PageError: The request has no text.
     """
     try:
-        text = read_policies_text(body)
+        text = read_policies_text(asked.body)
     except PoliciesError as error:
-        return {"errors": listed_errors(str(body["policies"]), error)}
-    return {"errors": [], **explain_policies(data, text)}
+        return {"errors": listed_errors(str(asked.body["policies"]), error)}
+    return {"errors": [], **explain_policies(asked.data, text)}
 
 def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
@@ -14019,12 +14047,13 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     result: SimulationResult = data.read(read)
     return result, directory
 
-def simulate_policies(data: PageData, body: Json) -> Json:
+def simulate_policies(asked: PageRequest) -> Json:
     """Who would have been refused by a text, how often, and what that would have saved.
 
     Raises:
         PageError: The request can't be understood.
     """
+    data, body = asked.data, asked.body
     days = read_days(body)
     try:
         text = read_policies_text(body)
@@ -14081,9 +14110,9 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
 
 # Saving
 
-def list_versions(data: PageData) -> Json:
+def list_versions(asked: PageRequest) -> Json:
     """The text in force, what it means, and the last ones."""
-    text = data.valves.policies
+    data, text = asked.data, asked.data.valves.policies
     rows = data.read(read_versions)
     return {
         "policies": text,
@@ -14861,33 +14890,6 @@ PAGE_HEADERS = {
 }
 NOT_FOUND = "Not Found"
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """One question, as its handler gets it.
-
-    Args:
-        guard: Of the filter that is asked.
-        data: What can be read.
-        user: Who asks, as Open WebUI has it.
-        parameters: From the path and the query.
-        body: The JSON object that was sent; {} for none.
-        everywhere: Whether the filter is on for all models.
-        deadline: Until when it has its turn to change something, by `time.monotonic`.
-    """
-
-    guard: PassthroughGuard
-    data: PageData
-    user: Any
-    parameters: MutableMapping[str, str]
-    body: Json
-    everywhere: bool
-    deadline: float
-
-    @property
-    def actor(self) -> str:
-        """Who asks, as a grant names it."""
-        return str(getattr(self.user, "email", "") or self.user.id)
-
 PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
 
@@ -14913,18 +14915,6 @@ def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
     text = f"[{','.join(asked.data.users(read_flag(asked.parameters.get('near'))))}]"
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-def answer_user(asked: PageRequest) -> object:
-    """One user, as the user's own page has it."""
-    return asked.data.user(asked.parameters["key"])
-
-def answer_pools(asked: PageRequest) -> object:
-    """All pools."""
-    return asked.data.pools()
-
-def answer_overview(asked: PageRequest) -> object:
-    """Totals, and how the filter stands."""
-    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 def answer_report(asked: PageRequest) -> object:
     """Sums by any dimensions, as JSON or CSV."""
@@ -14955,30 +14945,6 @@ def read_time(parameters: Mapping[str, str], name: str, zone: ZoneInfo) -> int |
     text = re.sub(r"(:\d\d\S*) (\d\d:?\d\d)$", r"\1+\2", parameters.get(name) or "")
     return read_instant(text or None, name, zone)
 
-def answer_grant(asked: PageRequest) -> object:
-    """A grant that was made."""
-    return make_grant(asked.data, asked.body, asked.actor)
-
-def answer_revoke(asked: PageRequest) -> object:
-    """A grant that was taken back."""
-    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
-
-def answer_reset(asked: PageRequest) -> object:
-    """Limits that begin anew."""
-    return make_reset(asked.data, asked.body, asked.actor)
-
-def answer_check(asked: PageRequest) -> object:
-    """What a policies text means, or what is wrong with it."""
-    return check_policies(asked.data, asked.body)
-
-def answer_simulation(asked: PageRequest) -> object:
-    """Whom a policies text would have refused."""
-    return simulate_policies(asked.data, asked.body)
-
-def answer_policies(asked: PageRequest) -> object:
-    """The policies text in force, and the last ones."""
-    return list_versions(asked.data)
-
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
     zone = asked.data.valves.calendar_rules.timezone
@@ -14990,17 +14956,18 @@ def answer_shadow(asked: PageRequest) -> object:
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
-    Route("GET", "/api/users/{key:path}", answer_user),  # an address may have a slash
-    Route("GET", "/api/pools", answer_pools),
-    Route("GET", "/api/overview", answer_overview),
+    # An address may have a slash.
+    Route("GET", "/api/users/{key:path}", lambda asked: asked.data.user(asked.parameters["key"])),
+    Route("GET", "/api/pools", lambda asked: asked.data.pools()),
+    Route("GET", "/api/overview", lambda asked: asked.data.overview() | host_status(asked)),
     Route("GET", "/api/report", answer_report),
     Route("GET", "/api/shadow", answer_shadow),
-    Route("GET", "/api/policies", answer_policies),
-    Route("POST", "/api/policies/check", answer_check),
-    Route("POST", "/api/policies/simulate", answer_simulation),
-    Route("POST", "/api/grants", answer_grant, changes=True),
-    Route("DELETE", "/api/grants/{key}", answer_revoke, changes=True),
-    Route("POST", "/api/resets", answer_reset, changes=True),
+    Route("GET", "/api/policies", list_versions),
+    Route("POST", "/api/policies/check", check_policies),
+    Route("POST", "/api/policies/simulate", simulate_policies),
+    Route("POST", "/api/grants", make_grant, changes=True),
+    Route("DELETE", "/api/grants/{key}", take_back, changes=True),
+    Route("POST", "/api/resets", make_reset, changes=True),
 )
 
 class UsagePages:
@@ -15135,7 +15102,7 @@ class UsagePages:
         accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere, deadline)
+        return PageRequest(data, user, parameters, body, switch.everywhere, deadline)
 
     async def _in_thread(
         self, asked: PageRequest, work: Callable[[], PageResult], changes: bool = False

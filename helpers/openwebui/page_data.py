@@ -391,6 +391,32 @@ class PageData:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
+        deadline: Until when it has its turn to change something, by `time.monotonic`.
+    """
+
+    data: PageData
+    user: Any
+    parameters: Mapping[str, str]
+    body: Json
+    everywhere: bool
+    deadline: float
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
+
+
 def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
     """Who a user is, and by which policy."""
     whose = {"user_id": subject.user_id, "email": subject.email, "name": name}

@@ -7,7 +7,7 @@ import sys
 
 from helpers.openwebui.host import host_version
 from helpers.openwebui.host_versions import HOST_INTERNALS, OLDEST_HOST_VERSION
-from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_data import PageRequest
 from helpers.openwebui.page_limits import Json
 
 SERVER_MODULE = "open_webui.main"
@@ -42,15 +42,15 @@ def missing_internals() -> list[str]:
     return missing
 
 
-def host_status(data: PageData, everywhere: bool) -> Json:
+def host_status(asked: PageRequest) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
-    valves, version, missing = data.valves, host_version(), missing_internals()
+    valves, version, missing = asked.data.valves, host_version(), missing_internals()
     checks = [
         (True, "The filter's middleware is in place."),
         (
-            everywhere,
+            asked.everywhere,
             "The filter is on for all models."
-            if everywhere
+            if asked.everywhere
             else "The filter is on for some models only: others have no limits.",
         ),
         (
@@ -83,7 +83,7 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     return {
         "version": own_version(),
         "open_webui": ".".join(map(str, version)),
-        "ledger": data.accounting.database_kind
+        "ledger": asked.data.accounting.database_kind
         + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
         "checks": [{"ok": ok, "text": text} for ok, text in checks],
         "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],

@@ -30,7 +30,7 @@ from helpers.limits.policy import (
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import host_database, list_model_ids, read_valves
 from helpers.openwebui.page_answers import PageError
-from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_data import PageData, PageRequest
 from helpers.openwebui.page_limits import Json, LimitFinder, iso_second
 from helpers.openwebui.simulation import (
     Replay,
@@ -127,17 +127,17 @@ def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> 
     return identify(policies, host, data.read(read_remembered))
 
 
-def check_policies(data: PageData, body: Json) -> Json:
+def check_policies(asked: PageRequest) -> Json:
     """What a text would mean, or what is wrong with it.
 
     Raises:
         PageError: The request has no text.
     """
     try:
-        text = read_policies_text(body)
+        text = read_policies_text(asked.body)
     except PoliciesError as error:
-        return {"errors": listed_errors(str(body["policies"]), error)}
-    return {"errors": [], **explain_policies(data, text)}
+        return {"errors": listed_errors(str(asked.body["policies"]), error)}
+    return {"errors": [], **explain_policies(asked.data, text)}
 
 
 def explain_policies(data: PageData, text: str) -> Json:
@@ -277,12 +277,13 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     return result, directory
 
 
-def simulate_policies(data: PageData, body: Json) -> Json:
+def simulate_policies(asked: PageRequest) -> Json:
     """Who would have been refused by a text, how often, and what that would have saved.
 
     Raises:
         PageError: The request can't be understood.
     """
+    data, body = asked.data, asked.body
     days = read_days(body)
     try:
         text = read_policies_text(body)
@@ -342,9 +343,9 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
 # Saving
 
 
-def list_versions(data: PageData) -> Json:
+def list_versions(asked: PageRequest) -> Json:
     """The text in force, what it means, and the last ones."""
-    text = data.valves.policies
+    data, text = asked.data, asked.data.valves.policies
     rows = data.read(read_versions)
     return {
         "policies": text,
