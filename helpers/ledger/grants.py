@@ -16,7 +16,7 @@ from helpers.ledger.counters import (
     glob_matches,
     scope_condition,
 )
-from helpers.ledger.many_limits import grant_key, read_states
+from helpers.ledger.many_limits import GRANT_KEY, grant_key, read_states
 from helpers.ledger.tables import grants_table, records_table
 from helpers.limits.decisions import Amounts, LimitState
 from helpers.limits.policy import AppliedLimit
@@ -77,23 +77,20 @@ def add_grants(
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        scope, measure, model_glob, period, source = grant_key(new.applied)
-        connection.execute(
-            grants_table.insert().values(
-                id=new.id,
-                scope=scope,
-                measure=measure,
-                model_glob=model_glob,
-                period=period,
-                source=source,
-                amount=new.amount,
-                kind=new.kind,
-                granted_by=by,
-                reason=reason,
-                created_at=int(now.timestamp()),
-                expires_at=new.expires_at,
-            )
-        )
+        values = {
+            **{
+                column.name: value
+                for column, value in zip(GRANT_KEY, grant_key(new.applied), strict=True)
+            },
+            "id": new.id,
+            "amount": new.amount,
+            "kind": new.kind,
+            "granted_by": by,
+            "reason": reason,
+            "created_at": int(now.timestamp()),
+            "expires_at": new.expires_at,
+        }
+        connection.execute(grants_table.insert().values(values))
     return Change(before, read_states(connection, limits, now), grants)
 
 
@@ -133,14 +130,10 @@ def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: da
 def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
     applied, second = state.applied, int(now.timestamp())
-    scope, measure, model_glob, period, source = grant_key(applied)
+    same = (column == name for column, name in zip(GRANT_KEY, grant_key(applied), strict=True))
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
-            grants_table.c.scope == scope,
-            grants_table.c.measure == measure,
-            grants_table.c.model_glob == model_glob,
-            grants_table.c.period == period,
-            grants_table.c.source == source,
+            *same,
             grants_table.c.kind == "reset",
             grants_table.c.expires_at > second,
         )

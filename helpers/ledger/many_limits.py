@@ -70,8 +70,14 @@ def read_snapshot_of(
     return result
 
 
+# The columns by which a grant names the limit that it adds to.
+GRANT_KEY = tuple(
+    grants_table.c[name] for name in ("scope", "measure", "model_glob", "period", "source")
+)
+
+
 def grant_key(applied: AppliedLimit) -> GrantKey:
-    """The columns by which a grant names the limit that it adds to."""
+    """What a grant for this limit has in `GRANT_KEY`."""
     limit = applied.limit
     return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
@@ -120,8 +126,8 @@ def read_granted(
 ) -> Mapping[GrantKey, int]:
     """What administrators have added to limits, or to those of one scope, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
-    query = select(*key, func.sum(columns.amount)).where(columns.expires_at > at).group_by(*key)
+    sums = select(*GRANT_KEY, func.sum(columns.amount)).group_by(*GRANT_KEY)
+    query = sums.where(columns.expires_at > at)
     if scope is not None:
         query = query.where(columns.scope == scope)
     return {tuple(names): int(amount) for *names, amount in connection.execute(query).all()}

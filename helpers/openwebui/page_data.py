@@ -16,7 +16,13 @@ from sqlalchemy import Connection, Row
 from helpers.ledger.counters import split_names
 from helpers.ledger.grants import read_grants
 from helpers.ledger.identities import IdentityMemory
-from helpers.ledger.many_limits import LimitReader, grant_key, read_snapshot_of, read_states
+from helpers.ledger.many_limits import (
+    GRANT_KEY,
+    LimitReader,
+    grant_key,
+    read_snapshot_of,
+    read_states,
+)
 from helpers.ledger.report_rows import UsageRow, named_rows, sums_row
 from helpers.ledger.reports import (
     Selection,
@@ -275,9 +281,7 @@ class PageData:
             mine = [next(states) for _ in own]
             keys = {grant_key(applied) for applied in own}
             of_pool = [
-                row
-                for row in grants
-                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+                row for row in grants if tuple(row._mapping[column] for column in GRANT_KEY) in keys
             ]
             rows.append(
                 {
