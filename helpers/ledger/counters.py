@@ -154,6 +154,12 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
+def scopes_of(user_id: str, group_ids: str) -> tuple[str, ...]:
+    """Every scope that a record belongs to."""
+    groups = (f"group:{group}" for group in split_names(group_ids))
+    return (f"user:{user_id}", *groups, EVERYONE)
+
+
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
     return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]

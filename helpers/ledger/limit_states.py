@@ -96,6 +96,12 @@ class RunningReply:
     created_at: int
     reserved: Amounts
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> RunningReply:
+        """One of the rows of `RUNNING`."""
+        _, user_id, group_ids, names, created_at, _, *sums, source = row[:11]
+        return cls(user_id, group_ids, names, source, created_at, Amounts(*sums))
+
     def counts_for(self, applied: AppliedLimit, at: int) -> bool:
         """Whether a limit counts it at the second `at`."""
         start, end = counted_window(applied, at)
@@ -166,17 +172,13 @@ def read_snapshot(
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
     rows = connection.execute(statement, {**values, **number_values(name, keys)})
-    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts, source = Amounts(*numbers[:4]), numbers[4]
-        if kind == "running":
-            snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
-            )
+    for row in rows:
+        if row[0] == "running":
+            snapshot.running.append(RunningReply.of(row))
             continue
-        counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
-        )
-        measure, period, granted = numbers[5:]
+        _, key, scope, glob, start, end, *sums, source, measure, period, granted = row
+        counter = Counter(key, scope, glob, start, end, Amounts(*sums), source)
+        counter = snapshot.counters.setdefault(key, counter)
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot

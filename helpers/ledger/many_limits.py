@@ -36,7 +36,7 @@ from helpers.ledger.counters import (
     counted_window,
     counter_id,
     glob_matches,
-    split_names,
+    scopes_of,
     sum_settled,
 )
 from helpers.ledger.limit_states import (
@@ -50,7 +50,7 @@ from helpers.ledger.limit_states import (
 from helpers.ledger.tables import counters_table, grants_table, records_table
 from helpers.limits.decisions import Amounts, LimitState
 from helpers.limits.limit import Measure
-from helpers.limits.policy import EVERYONE, AppliedLimit
+from helpers.limits.policy import AppliedLimit
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
@@ -141,14 +141,10 @@ def read_running(
     if scope is not None and scope.startswith("user:"):
         query = query.where(records_table.c.user_id == scope.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
-        query, {"except_id": ""}
-    ):
-        amounts, source = Amounts(*rest[:4]), rest[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
-        groups = (f"group:{group}" for group in split_names(group_ids))
-        for scope in (f"user:{user_id}", *groups, EVERYONE):
-            running[scope].append(reply)
+    for row in connection.execute(query, {"except_id": ""}):
+        reply = RunningReply.of(row)
+        for each in scopes_of(reply.user_id, reply.group_ids):
+            running[each].append(reply)
     return running
 
 
