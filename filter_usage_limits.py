@@ -13,15 +13,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16013  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15690  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1535  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6318  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4702  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11642  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2846  metering.usage               What one reply is charged for, added up from its stream …
-#  3168  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15981  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15658  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1534  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1793  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6310  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4698  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11631  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2845  metering.usage               What one reply is charged for, added up from its stream …
+#  3167  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   176  errors                       The exceptions, each carrying its data.
 #   237  logs                         The one logger; its name is how Open WebUI's log shows where …
@@ -31,62 +31,62 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #   691  limits.globs                 Which model ids a pattern of an administrator's fits.
 #   713  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
 #  1045  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1125  limits.policies_text         TOML to policies, and what an error says about it.
-#  1954  metering.pieces              What a text costs at least, by the first steps of the …
-#  2112  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2368  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2625  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3276  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3360  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3657  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3892  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4335  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4992  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5134  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5398  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5580  ledger.reports               What records add up to by user, model, day, group and …
-#  5877  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5987  ledger.grants                What administrators add to limits, reset and take back; …
-#  6162  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6255  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6829  openwebui.wording            What one language has to say, and the rules that tell its …
-#  7013  openwebui.languages.en       18 languages.
-#  7657  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7702  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8611  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9094  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9175  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9268  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9378  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9765  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9832  openwebui.replies            One reply from its admission to its end.
-# 10249  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10485  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10911  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 11054  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11173  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11308  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11366  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11448  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12115  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12153  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12256  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12438  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12544  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12923  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13131  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13211  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13388  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13486  openwebui.simulation         What is on record, replayed against a policies text.
-# 13817  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14191  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14386  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14453  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14580  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14862  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15122  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15289  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15446  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  1124  limits.policies_text         TOML to policies, and what an error says about it.
+#  1953  metering.pieces              What a text costs at least, by the first steps of the …
+#  2111  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2367  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2624  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3275  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3359  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3656  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3891  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4331  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4988  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5130  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5394  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5576  ledger.reports               What records add up to by user, model, day, group and …
+#  5873  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5983  ledger.grants                What administrators add to limits, reset and take back; …
+#  6154  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6247  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6821  openwebui.wording            What one language has to say, and the rules that tell its …
+#  7005  openwebui.languages.en       18 languages.
+#  7649  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7694  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8603  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9086  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9167  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9260  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9370  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9754  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9821  openwebui.replies            One reply from its admission to its end.
+# 10238  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10474  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10900  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 11043  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11162  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11297  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11355  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11437  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12104  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12142  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12245  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12427  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12533  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12912  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13120  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13200  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13377  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13475  openwebui.simulation         What is on record, replayed against a policies text.
+# 13806  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14159  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14354  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14421  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14548  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14830  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15090  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15257  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15414  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -1065,6 +1065,7 @@ class Policy:
 class Pool:
     """Limits on what many users use together: a group's members, or everyone (group None)."""
 
+    kind: ClassVar[Literal["pool"]] = "pool"
     name: str
     group: str | None
     limits: tuple[Limit, ...]
@@ -1083,16 +1084,9 @@ class ModelRule:
 
     @property
     def is_priced(self) -> bool:
-        return any(
-            price is not None
-            for price in (
-                self.input_price,
-                self.output_price,
-                self.cached_input_price,
-                self.cache_write_price,
-                self.reasoning_price,
-            )
-        )
+        of_input = (self.input_price, self.cached_input_price, self.cache_write_price)
+        prices = (*of_input, self.output_price, self.reasoning_price)
+        return any(price is not None for price in prices)
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
@@ -1113,6 +1107,11 @@ class PolicySet:
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
     tasks_counted: bool = False
+
+    @property
+    def tables(self) -> tuple[Policy | Pool, ...]:
+        """Whatever has limits."""
+        return (*self.users.values(), *self.groups.values(), *self.roles.values(), *self.pools)
 
 def fold_name(name: str) -> str:
     """A group's name or an e-mail address without regard to case and outer blanks.
@@ -4144,20 +4143,17 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
             header = table_header("model", rule.glob)
             hint = spelled_like(rule.glob, known)
             yield f"{header} fits no model that Open WebUI has{hint}"
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
-    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
-    for header, limits in headed:
-        for limit in limits or ():
+    for table in policies.tables:
+        for limit in table.limits or ():
             if not any(glob_fits(limit.model_glob, name) for name in known):
+                header = table_header(table.kind, table.name)
                 hint = spelled_like(limit.model_glob, known)
                 yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """A sentence for each model, by all its names, that limits in money don't count."""
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
-    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
+    limits = [limit for table in policies.tables for limit in table.limits or ()]
+    globs = {limit.model_glob for limit in limits if limit.measure == "cost"}
     for names in seen:
         fits = any(glob_fits(glob, name) for glob in globs for name in names)
         rule = find_model_rule(policies, names)
@@ -6039,11 +6035,7 @@ def add_grants(
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        values = {
-            **{
-                column.name: value
-                for column, value in zip(GRANT_KEY, grant_key(new.applied), strict=True)
-            },
+        values = dict[Any, Any](zip(GRANT_KEY, grant_key(new.applied), strict=True)) | {
             "id": new.id,
             "amount": new.amount,
             "kind": new.kind,
@@ -9388,10 +9380,7 @@ def needed_retention(policies_text: str) -> timedelta:
 
     A calendar period's for itself; a rolling one's twice, since it looks back on one.
     """
-    policies = read_policies(policies_text)
-    tables: list[Policy | Pool] = list(policies.pools)
-    for named in (policies.users, policies.groups, policies.roles):
-        tables.extend(named.values())
+    tables = read_policies(policies_text).tables
     periods = [limit.period for table in tables for limit in table.limits or ()]
     needed = (
         timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling
@@ -13888,15 +13877,16 @@ def header_path(line: str) -> tuple[str, ...] | None:
         names.append(name)
     return tuple(names) or None
 
-def with_policies(valves: AdminValves, text: str) -> AdminValves:
-    """The valves with another policies text, which was read already."""
-    return valves.model_copy(update={"policies": text})
-
 def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
     """Whom a policies text would mean."""
     groups = {key: group.name for key, group in directory.groups.items()}
     host = HostNames(groups, directory.emails, list_model_ids())
     return identify(policies, host, data.read(read_remembered))
+
+def finder_by(data: PageData, text: str, identities: Identities) -> LimitFinder:
+    """What finds the limits by a text; an exempt administrator is meant all the same."""
+    valves = data.valves.model_copy(update={"policies": text, "exempt_admins": False})
+    return LimitFinder(valves, identities, data.now)
 
 def check_policies(asked: PageRequest) -> Json:
     """What a text would mean, or what is wrong with it.
@@ -13913,24 +13903,21 @@ def check_policies(asked: PageRequest) -> Json:
 def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
-    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
-    # An exempt administrator is meant all the same.
-    everyone = valves.model_copy(update={"exempt_admins": False})
-    finder = LimitFinder(everyone, identities, data.now)
-    users: defaultdict[tuple[str, str], int] = defaultdict(int)
-    pools: defaultdict[str, int] = defaultdict(int)
+    identities = identities_of(data, policies, directory)
+    finder = finder_by(data, text, identities)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)  # by kind and name of the table
     for subject in directory.subjects():
         match = finder.match(subject)
         users[match.policy.kind, match.policy.name] += 1
         for name in {applied.policy for applied in match.pools}:
-            pools[name] += 1
+            users["pool", name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
         if not meant_by(identities, table.kind, table.key)
     ]
     return {
-        "summary": list(summary_rows(policies, valves, users, pools)),
+        "summary": list(summary_rows(policies, data.valves.default_policy, users)),
         "unmatched": unmatched,
         "notices": list(identities.notices),
     }
@@ -13941,31 +13928,16 @@ def meant_by(identities: Identities, kind: str, key: str) -> bool:
     return any(one == kind and key in names for (one, _), names in found)
 
 def summary_rows(
-    policies: PolicySet,
-    valves: AdminValves,
-    users: Mapping[tuple[str, str], int],
-    pools: Mapping[str, int],
+    policies: PolicySet, default: Policy, users: Mapping[tuple[str, str], int]
 ) -> Iterator[Json]:
     """Each table with its limits and for how many users it counts."""
-    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
-    for policy in tables:
+    for table in (*policies.tables, default):
+        header = table_header(table.kind, table.name)
         yield {
-            "table": table_header(policy.kind, policy.name),
-            "limits": limit_texts(policy.limits),
-            "users": users.get((policy.kind, policy.name), 0),
+            "table": "everyone else" if table is default else header,
+            "limits": limit_texts(table.limits),
+            "users": users.get((table.kind, table.name), 0),
         }
-    for pool in policies.pools:
-        yield {
-            "table": table_header("pool", pool.name),
-            "limits": limit_texts(pool.limits),
-            "users": pools.get(pool.name, 0),
-        }
-    others = sum(count for (kind, _), count in users.items() if kind == "default")
-    yield {
-        "table": "everyone else",
-        "limits": limit_texts(valves.default_policy.limits),
-        "users": others,
-    }
 
 def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
     """Limits in their notation."""
@@ -14000,12 +13972,9 @@ def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationRe
 def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
     """The same, with the turn taken."""
     policies, current = read_policies(text), data.valves.policy_set
-    valves, directory = with_policies(data.valves, text), data.directory()
-    identities = identities_of(data, policies, directory)
-
+    valves, directory = data.valves, data.directory()
     # Limits have the windows of now here, which the replay doesn't look at.
-    everyone = valves.model_copy(update={"exempt_admins": False})
-    finder = LimitFinder(everyone, identities, data.now)
+    finder = finder_by(data, text, identities_of(data, policies, directory))
     exempt = {one.user_id for one in directory.subjects() if is_exempt(valves, one)}
 
     def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
@@ -14019,8 +13988,7 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)
 
-    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
-    tables += [*policies.roles.values(), valves.default_policy]
+    tables = (*policies.tables, valves.default_policy)
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1

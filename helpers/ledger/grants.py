@@ -77,11 +77,7 @@ def add_grants(
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        values = {
-            **{
-                column.name: value
-                for column, value in zip(GRANT_KEY, grant_key(new.applied), strict=True)
-            },
+        values = dict[Any, Any](zip(GRANT_KEY, grant_key(new.applied), strict=True)) | {
             "id": new.id,
             "amount": new.amount,
             "kind": new.kind,

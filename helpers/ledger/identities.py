@@ -293,21 +293,18 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
             header = table_header("model", rule.glob)
             hint = spelled_like(rule.glob, known)
             yield f"{header} fits no model that Open WebUI has{hint}"
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
-    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
-    for header, limits in headed:
-        for limit in limits or ():
+    for table in policies.tables:
+        for limit in table.limits or ():
             if not any(glob_fits(limit.model_glob, name) for name in known):
+                header = table_header(table.kind, table.name)
                 hint = spelled_like(limit.model_glob, known)
                 yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
 
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """A sentence for each model, by all its names, that limits in money don't count."""
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
-    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
+    limits = [limit for table in policies.tables for limit in table.limits or ()]
+    globs = {limit.model_glob for limit in limits if limit.measure == "cost"}
     for names in seen:
         fits = any(glob_fits(glob, name) for glob in globs for name in names)
         rule = find_model_rule(policies, names)

@@ -20,7 +20,7 @@ from helpers.ledger.identities import HostNames, Identities, identify, named_in,
 from helpers.ledger.policy_versions import keep_version, read_versions, version_tag
 from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
-from helpers.limits.policies import ModelRule, PolicySet
+from helpers.limits.policies import ModelRule, Policy, PolicySet
 from helpers.limits.policies_text import PoliciesError, table_header
 from helpers.limits.policy import (
     AppliedLimit,
@@ -115,16 +115,17 @@ def header_path(line: str) -> tuple[str, ...] | None:
     return tuple(names) or None
 
 
-def with_policies(valves: AdminValves, text: str) -> AdminValves:
-    """The valves with another policies text, which was read already."""
-    return valves.model_copy(update={"policies": text})
-
-
 def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
     """Whom a policies text would mean."""
     groups = {key: group.name for key, group in directory.groups.items()}
     host = HostNames(groups, directory.emails, list_model_ids())
     return identify(policies, host, data.read(read_remembered))
+
+
+def finder_by(data: PageData, text: str, identities: Identities) -> LimitFinder:
+    """What finds the limits by a text; an exempt administrator is meant all the same."""
+    valves = data.valves.model_copy(update={"policies": text, "exempt_admins": False})
+    return LimitFinder(valves, identities, data.now)
 
 
 def check_policies(asked: PageRequest) -> Json:
@@ -143,24 +144,21 @@ def check_policies(asked: PageRequest) -> Json:
 def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
-    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
-    # An exempt administrator is meant all the same.
-    everyone = valves.model_copy(update={"exempt_admins": False})
-    finder = LimitFinder(everyone, identities, data.now)
-    users: defaultdict[tuple[str, str], int] = defaultdict(int)
-    pools: defaultdict[str, int] = defaultdict(int)
+    identities = identities_of(data, policies, directory)
+    finder = finder_by(data, text, identities)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)  # by kind and name of the table
     for subject in directory.subjects():
         match = finder.match(subject)
         users[match.policy.kind, match.policy.name] += 1
         for name in {applied.policy for applied in match.pools}:
-            pools[name] += 1
+            users["pool", name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
         if not meant_by(identities, table.kind, table.key)
     ]
     return {
-        "summary": list(summary_rows(policies, valves, users, pools)),
+        "summary": list(summary_rows(policies, data.valves.default_policy, users)),
         "unmatched": unmatched,
         "notices": list(identities.notices),
     }
@@ -173,31 +171,16 @@ def meant_by(identities: Identities, kind: str, key: str) -> bool:
 
 
 def summary_rows(
-    policies: PolicySet,
-    valves: AdminValves,
-    users: Mapping[tuple[str, str], int],
-    pools: Mapping[str, int],
+    policies: PolicySet, default: Policy, users: Mapping[tuple[str, str], int]
 ) -> Iterator[Json]:
     """Each table with its limits and for how many users it counts."""
-    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
-    for policy in tables:
+    for table in (*policies.tables, default):
+        header = table_header(table.kind, table.name)
         yield {
-            "table": table_header(policy.kind, policy.name),
-            "limits": limit_texts(policy.limits),
-            "users": users.get((policy.kind, policy.name), 0),
+            "table": "everyone else" if table is default else header,
+            "limits": limit_texts(table.limits),
+            "users": users.get((table.kind, table.name), 0),
         }
-    for pool in policies.pools:
-        yield {
-            "table": table_header("pool", pool.name),
-            "limits": limit_texts(pool.limits),
-            "users": pools.get(pool.name, 0),
-        }
-    others = sum(count for (kind, _), count in users.items() if kind == "default")
-    yield {
-        "table": "everyone else",
-        "limits": limit_texts(valves.default_policy.limits),
-        "users": others,
-    }
 
 
 def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
@@ -237,12 +220,9 @@ def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationRe
 def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
     """The same, with the turn taken."""
     policies, current = read_policies(text), data.valves.policy_set
-    valves, directory = with_policies(data.valves, text), data.directory()
-    identities = identities_of(data, policies, directory)
-
+    valves, directory = data.valves, data.directory()
     # Limits have the windows of now here, which the replay doesn't look at.
-    everyone = valves.model_copy(update={"exempt_admins": False})
-    finder = LimitFinder(everyone, identities, data.now)
+    finder = finder_by(data, text, identities_of(data, policies, directory))
     exempt = {one.user_id for one in directory.subjects() if is_exempt(valves, one)}
 
     def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
@@ -256,8 +236,7 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)
 
-    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
-    tables += [*policies.roles.values(), valves.default_policy]
+    tables = (*policies.tables, valves.default_policy)
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
