@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15981  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15658  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15965  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15642  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1534  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1793  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6310  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4698  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11631  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11628  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2845  metering.usage               What one reply is charged for, added up from its stream …
 #  3167  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -57,36 +57,36 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  9086  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
 #  9167  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
 #  9260  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9370  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9754  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9821  openwebui.replies            One reply from its admission to its end.
-# 10238  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10474  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10900  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 11043  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11162  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11297  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11355  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11437  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12104  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12142  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12245  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12427  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12533  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12912  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13120  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13200  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13377  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13475  openwebui.simulation         What is on record, replayed against a policies text.
-# 13806  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14159  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14354  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14421  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14548  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14830  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15090  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15257  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15414  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  9367  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9751  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9818  openwebui.replies            One reply from its admission to its end.
+# 10235  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10471  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10897  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 11040  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11159  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11294  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11352  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11434  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12101  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12139  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12242  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12424  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12530  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12909  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13117  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13197  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13374  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13468  openwebui.simulation         What is on record, replayed against a policies text.
+# 13799  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14152  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14337  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14404  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14531  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14814  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15074  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15241  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15398  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -9186,8 +9186,8 @@ ANTHROPIC_ERROR_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-# The measures that OpenAI's headers speak of, and how it calls them.
-HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+# The measures that OpenAI's headers speak of, as it calls them.
+HEADER_MEASURES = ("requests", "tokens")
 
 # What the clients of a path read errors in.
 ErrorForm = Literal["openai", "anthropic", "ollama"]
@@ -9241,7 +9241,7 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     """Where the tightest limit on requests and the one on tokens stand."""
     headers: RawHeaders = []
     listed = list(states)
-    for measure, name in HEADER_MEASURES:
+    for measure in HEADER_MEASURES:
         found = [
             state
             for state in listed
@@ -9251,9 +9251,9 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
             tightest = min(found, key=lambda state: state.remaining)
             wait = spell_wait((tightest.reset_at - now).total_seconds())
             headers += [
-                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
-                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
-                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+                (f"x-ratelimit-limit-{measure}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{measure}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{measure}".encode(), wait.encode()),
             ]
     return headers
 
@@ -9301,13 +9301,14 @@ def set_route_path(scope: Scope, path: str) -> None:
     scope["path"] = whole
     scope["raw_path"] = whole.encode()
 
-def plain_answers(scope: Scope) -> None:
-    """Ask Open WebUI for an answer that can be read, not a compressed one."""
-    scope["headers"] = [
-        (name, value)
-        for name, value in scope.get("headers", ())
-        if name.lower() != b"accept-encoding"
-    ]
+def without_headers(message: Message, *names: bytes) -> RawHeaders:
+    """The headers of a request or an answer, but for these."""
+    return [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
+
+def json_headers(body: bytes) -> RawHeaders:
+    """The headers that say of a body that it is JSON."""
+    length = str(len(body)).encode()
+    return [(b"content-type", b"application/json"), (b"content-length", length)]
 
 class ReadRequest:
     """A JSON request, read here and handed on as it was understood."""
@@ -9353,11 +9354,7 @@ class ReadRequest:
         except (ValueError, RecursionError) as error:
             raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
         replaced = (b"content-length", b"content-type", b"transfer-encoding")
-        scope["headers"] = [
-            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
+        scope["headers"] = [*without_headers(scope, *replaced), *json_headers(body)]
 
         async def receive() -> Message:
             if self._handed:
@@ -13464,11 +13461,7 @@ class SaveAnswer:
     async def _send_reasons(self, start: Message) -> None:
         body = json.dumps({"detail": self._read_reasons()}).encode()
         own = (b"content-type", b"content-length", b"content-encoding")
-        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
-        headers += [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
+        headers = [*without_headers(start, *own), *json_headers(body)]
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -14236,13 +14229,7 @@ class AnswerReader:
 def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
     """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *refusal.headers(),
-        *MARK,
-        *more,
-    ]
+    headers = [*json_headers(body), *refusal.headers(), *MARK, *more]
     return [
         {"type": "http.response.start", "status": refusal.status, "headers": headers},
         {"type": "http.response.body", "body": body},
@@ -14333,15 +14320,11 @@ class ChatAnswer:
         if message["status"] >= 400 and refusal is not None:
             self._refusal = Refusal(*refusal)
             own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-            self._headers = [
-                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
-            ]
+            self._headers = without_headers(message, *own)
 
 def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
     """An answer's headers and ours; a provider's own of the same name speak of its key."""
-    names = {name for name, _ in own}
-    theirs = message.get("headers", ())
-    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+    return [*without_headers(message, *(name for name, _ in own)), *own]
 
 def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
     """Where a request's limits stand; a fault here costs no answer."""
@@ -14774,7 +14757,8 @@ class PassthroughGuard:
                     model = unasked_name(reply, read.value)
                     again = self.unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
-        plain_answers(scope)
+        # An answer that can be read, not a compressed one.
+        scope["headers"] = without_headers(scope, b"accept-encoding")
         await call.serve(app, scope, receive, again, self.unasked)
 
     async def admit(

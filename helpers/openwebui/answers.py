@@ -25,6 +25,8 @@ from helpers.openwebui.http_requests import (
     Scope,
     Send,
     current_state,
+    json_headers,
+    without_headers,
 )
 from helpers.openwebui.passthrough import CHAT_PASSTHROUGHS, Passthrough
 from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
@@ -109,13 +111,7 @@ class AnswerReader:
 def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
     """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *refusal.headers(),
-        *MARK,
-        *more,
-    ]
+    headers = [*json_headers(body), *refusal.headers(), *MARK, *more]
     return [
         {"type": "http.response.start", "status": refusal.status, "headers": headers},
         {"type": "http.response.body", "body": body},
@@ -209,16 +205,12 @@ class ChatAnswer:
         if message["status"] >= 400 and refusal is not None:
             self._refusal = Refusal(*refusal)
             own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-            self._headers = [
-                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
-            ]
+            self._headers = without_headers(message, *own)
 
 
 def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
     """An answer's headers and ours; a provider's own of the same name speak of its key."""
-    names = {name for name, _ in own}
-    theirs = message.get("headers", ())
-    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+    return [*without_headers(message, *(name for name, _ in own)), *own]
 
 
 def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:

@@ -11,7 +11,7 @@ from typing import Any
 
 from helpers.ledger.identities import form_note
 from helpers.logs import log
-from helpers.openwebui.http_requests import Message, Send
+from helpers.openwebui.http_requests import Message, Send, json_headers, without_headers
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.usage_command import markdown_cell, markdown_table
 from helpers.openwebui.valves import FORM_TEXTS
@@ -107,10 +107,6 @@ class SaveAnswer:
     async def _send_reasons(self, start: Message) -> None:
         body = json.dumps({"detail": self._read_reasons()}).encode()
         own = (b"content-type", b"content-length", b"content-encoding")
-        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
-        headers += [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
+        headers = [*without_headers(start, *own), *json_headers(body)]
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
