@@ -13,8 +13,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15965  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15642  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15954  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15631  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1534  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1793  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6310  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
@@ -76,17 +76,17 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 12909  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
 # 13117  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
 # 13197  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13374  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13468  openwebui.simulation         What is on record, replayed against a policies text.
-# 13799  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14152  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14337  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14404  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14531  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14814  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15074  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15241  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15398  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+# 13368  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13457  openwebui.simulation         What is on record, replayed against a policies text.
+# 13788  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14141  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14326  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14393  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14520  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14803  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15063  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15230  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15387  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -13306,7 +13306,8 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     parts = [f"### {words['title']}"]
     if standing.exempt:
         parts.append(words["exempt"])
-        parts += near_parts(data, reader, words)
+        if near := data.near_users()[:MOST_NEAR]:
+            parts.append(near_table(near, ("", words["limit"], words["used"])))
     elif standing.states:
         headings = (words[key] for key in ("limit", "used", "left", "resets"))
         rows = [limit_cells(state, data, reader, words) for state in standing.states]
@@ -13328,13 +13329,8 @@ def limit_cells(
 ) -> list[str]:
     """A row about one limit: what it is, used, left, and when it begins anew."""
     limit, language = state.applied.limit, reader.language
-    what = language.what.format(
-        quantity=plain_quantity(limit, state.amount, language),
-        period=format_period(limit, language),
-        on=on_model(limit, language),
-    )
-    named = policy_shown(state)
-    what += language.named.format(policy=isolate(named, language)) if named else ""
+    said = sentence_values(state, data.now, reader)
+    what = said["what"] + said["named"]
     if limit.is_per_request:
         return [markdown_cell(what), "–", "–", "–"]
     percent = language.percent.format(n=format_count(state.percent, language))
@@ -13343,9 +13339,8 @@ def limit_cells(
         left += f" · {words['reached']}"
     reset = "–"
     if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
-        reset = finish_sentence(format_at(state.reset_at, data.now, reader), language)
-    used = f"{format_amount(limit, state.taken, language)} ({percent})"
-    return [markdown_cell(what), used, left, reset]
+        reset = finish_sentence(said["at"], language)
+    return [markdown_cell(what), f"{said['used']} ({percent})", left, reset]
 
 def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
     """Use by model, the largest first; no cost where nobody knows one."""
@@ -13362,14 +13357,13 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
         )
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
 
-def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
-    """For an administrator: who is near or over a limit now."""
+def near_table(near: Iterable[Json], headings: Iterable[str]) -> str:
+    """Users near or over a limit, each with that limit."""
     rows = [
         [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-        for row in data.near_users()[:MOST_NEAR]
+        for row in near
     ]
-    headings = (words["limit"], words["used"])
-    return [markdown_table(("", *headings), rows, 1)] if rows else []
+    return markdown_table(headings, rows, 1)
 
 # ================================ helpers/openwebui/valves_form.py ================================
 # The valves form: who is near a limit at its top, and why a save was refused.
@@ -13403,8 +13397,7 @@ class FormNotes:
             return
         self._read_at = time.monotonic()
         try:
-            accounting, memory, read_host = self._ledger_of(valves)
-            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
+            data = PageData(valves, *self._ledger_of(valves), datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
             FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
@@ -13420,14 +13413,10 @@ def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
     near, parts = data.near_users(), []
     if near:
-        rows = [
-            [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-            for row in near[:MOST_NOTED]
-        ]
-        more = len(near) - len(rows)
-        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
-        parts.append(f"{title} (all at `/usage-limits`):\n\n")
-        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+        shown = near[:MOST_NOTED]
+        more = f", and {len(near) - len(shown)} more" if len(near) > len(shown) else ""
+        title = f"**Near or over a limit now**{more} (all at `/usage-limits`):"
+        parts.append(f"{title}\n\n{near_table(shown, ('User', 'Limit', 'Used'))}")
     if data.memory.notices:
         parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
     return "\n\n".join(parts)

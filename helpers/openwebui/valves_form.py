@@ -13,7 +13,7 @@ from helpers.ledger.identities import form_note
 from helpers.logs import log
 from helpers.openwebui.http_requests import Message, Send, json_headers, without_headers
 from helpers.openwebui.page_data import PageData
-from helpers.openwebui.usage_command import markdown_cell, markdown_table
+from helpers.openwebui.usage_command import near_table
 from helpers.openwebui.valves import FORM_TEXTS
 
 # The form's first field, above whose description the notes stand.
@@ -47,8 +47,7 @@ class FormNotes:
             return
         self._read_at = time.monotonic()
         try:
-            accounting, memory, read_host = self._ledger_of(valves)
-            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
+            data = PageData(valves, *self._ledger_of(valves), datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
             FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
@@ -65,14 +64,10 @@ def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
     near, parts = data.near_users(), []
     if near:
-        rows = [
-            [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-            for row in near[:MOST_NOTED]
-        ]
-        more = len(near) - len(rows)
-        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
-        parts.append(f"{title} (all at `/usage-limits`):\n\n")
-        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+        shown = near[:MOST_NOTED]
+        more = f", and {len(near) - len(shown)} more" if len(near) > len(shown) else ""
+        title = f"**Near or over a limit now**{more} (all at `/usage-limits`):"
+        parts.append(f"{title}\n\n{near_table(shown, ('User', 'Limit', 'Used'))}")
     if data.memory.notices:
         parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
     return "\n\n".join(parts)
