@@ -16,11 +16,7 @@ from helpers.ledger.reports import DIMENSIONS, Numbers, RowKey, Sums
 
 # Public, as are the columns of DIMENSIONS: other programs read them.
 SUM_COLUMNS = (
-    "requests",
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cost_usd",
+    *("requests", "input_tokens", "output_tokens", "total_tokens", "cost_usd"),
     "estimated_requests",
 )
 # What a spreadsheet takes for the beginning of a formula: at a cell's start, which to half of the

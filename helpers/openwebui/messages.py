@@ -16,6 +16,7 @@ from helpers.limits.limit import Limit
 from helpers.openwebui.languages.catalog import LANGUAGES
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.wording import ISOLATED, RIGHT_TO_LEFT, Language
+from helpers.texts import shortened
 
 PLACEHOLDERS = (
     *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
@@ -75,8 +76,7 @@ def clean_name(name: str) -> str:
         for char in name[: 4 * LONGEST_SHOWN_NAME]
         if unicodedata.category(char) != "Cs" and not BIDI_CONTROLS.match(char)
     )
-    kept = " ".join(kept.split())
-    return kept if len(kept) <= LONGEST_SHOWN_NAME else f"{kept[: LONGEST_SHOWN_NAME - 1]}…"
+    return shortened(" ".join(kept.split()), LONGEST_SHOWN_NAME)
 
 
 def isolate(text: str, language: Language) -> str:
@@ -94,7 +94,7 @@ def finish_sentence(text: str, language: Language) -> str:
 
 def cut_sentence(text: str, language: Language) -> str:
     """A sentence in its direction, never longer than stated."""
-    text = text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+    text = shortened(text, LONGEST_SENTENCE)
     return RIGHT_TO_LEFT.format(text) if text and language.right_to_left else text
 
 
