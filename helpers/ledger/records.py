@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from helpers.ledger.counters import join_names
+from helpers.ledger.counters import join_names, scopes_of
 from helpers.ledger.tables import IS_OPEN, records_table
 from helpers.limits.decisions import Amounts
 from helpers.limits.policy import Subject

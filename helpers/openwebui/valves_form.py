@@ -47,7 +47,8 @@ class FormNotes:
             return
         self._read_at = time.monotonic()
         try:
-            data = PageData(valves, *self._ledger_of(valves), datetime.now(UTC))
+            accounting, memory, read_host = self._ledger_of(valves)
+            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
             FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
