@@ -11,8 +11,6 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, or_, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.counters import ROLLING_MARK, add_to_counters, rolling_seconds
@@ -50,6 +48,7 @@ from helpers.ledger.tables import (
 from helpers.ledger.transactions import (
     NEW_POOL_COUNTER_LOCK,
     TransactionRunner,
+    insert_on,
     new_deadline,
 )
 from helpers.limits.decisions import NOTHING, Amounts, Decision, LimitState
@@ -155,7 +154,7 @@ class Ledger:
         self._worker = worker
         self._clock = clock
         self._transactions = TransactionRunner(engine, schema, keep_connections)
-        self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
+        self._insert = insert_on(engine.dialect)
         self._prepared = False
         self._file: tuple[int, int] | None = None  # in which it was prepared
         self._refused = 0  # statements, before the tables were looked at last
