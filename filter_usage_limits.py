@@ -13,15 +13,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15914  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15591  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15874  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15551  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1533  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1792  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6300  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4692  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11599  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  6289  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
+#  4681  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11571  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2844  metering.usage               What one reply is charged for, added up from its stream …
-#  3166  metering.charges             What one reply costs, in tokens, in money and toward limits.
+#  3155  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   174  errors                       The exceptions, each carrying its data.
 #   235  logs                         The one logger; its name is how Open WebUI's log shows where …
@@ -36,57 +36,57 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2110  metering.estimates           Token estimates for texts and prompts whose provider reports …
 #  2366  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
 #  2623  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3274  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3358  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3659  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3894  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4325  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4982  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5124  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5388  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5570  ledger.reports               What records add up to by user, model, day, group and …
-#  5867  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5973  ledger.grants                What administrators add to limits, reset and take back; …
-#  6144  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6237  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6811  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6995  openwebui.languages.en       18 languages.
-#  7639  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7684  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8593  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9075  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9156  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9249  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9356  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9740  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9807  openwebui.replies            One reply from its admission to its end.
-# 10224  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10460  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10886  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 11011  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11130  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11265  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11323  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11405  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12072  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12110  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12213  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12395  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12501  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12880  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13088  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13168  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13339  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13429  openwebui.simulation         What is on record, replayed against a policies text.
-# 13760  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14113  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14298  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14365  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14492  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14775  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15035  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15196  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15353  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  3263  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3347  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3648  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3883  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4314  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4971  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5113  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5377  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5559  ledger.reports               What records add up to by user, model, day, group and …
+#  5856  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5962  ledger.grants                What administrators add to limits, reset and take back; …
+#  6133  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6226  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6783  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6967  openwebui.languages.en       18 languages.
+#  7611  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7656  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8565  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9047  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9128  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9221  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9328  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9712  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9779  openwebui.replies            One reply from its admission to its end.
+# 10196  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10432  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10858  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10983  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11102  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11237  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11295  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11377  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12038  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12076  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12179  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12361  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12467  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12846  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13054  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13128  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13299  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13389  openwebui.simulation         What is on record, replayed against a policies text.
+# 13720  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14073  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14258  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14325  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14452  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14735  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14995  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15156  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15313  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -2939,29 +2939,18 @@ def metered_call(
         min(usage.reasoning_tokens, output_tokens),
     )
 
+@dataclass(slots=True, eq=False)
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = (
-        "answered",
-        "completion_id",
-        "counted_texts",
-        "finished",
-        "repeated_id",
-        "texts",
-        "usage",
-        "whole_texts",
-    )
-
-    def __init__(self) -> None:
-        self.completion_id: str | None = None
-        self.usage = NO_USAGE
-        self.texts: list[str] = []
-        self.whole_texts: list[str] = []  # what came whole, streamed before or not
-        self.counted_texts = 0
-        self.finished = False
-        self.repeated_id = False  # whether two events had the same, so that ids mean something
-        self.answered = False  # in one piece, so that even an empty answer had its prompt read
+    completion_id: str | None = None
+    usage: ReportedUsage = NO_USAGE
+    texts: list[str] = field(default_factory=list)
+    whole_texts: list[str] = field(default_factory=list)  # what came whole, streamed before or not
+    counted_texts: int = 0
+    finished: bool = False
+    repeated_id: bool = False  # whether two events had the same, so that ids mean something
+    answered: bool = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
@@ -6298,7 +6287,7 @@ def drop_versions(connection: Connection, ids: Collection[str]) -> None:
     connection.execute(policies_table.delete().where(policies_table.c.id.in_(ids)))
 
 # ==================================== helpers/ledger/ledger.py ====================================
-# The ledger: reserve, settle, check, renew and sweep, each one transaction.
+# The ledger: reserve, settle, grow, renew and sweep, each one transaction.
 
 # How long a request or a page may wait until whom the policies mean is written down.
 REMEMBER_SECONDS = 1.0
@@ -6371,8 +6360,8 @@ def settle_record(
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
-    All of them raise `LedgerError` where the database can't be reached or is too busy, and
-    `LedgerDataError` where it refuses what is to be written.
+    All of them raise `LedgerError` where the database can't be reached or is too busy at the
+    deadline (by `time.monotonic`), and `LedgerDataError` where it refuses what is to be written.
 
     Args:
         engine: A synchronous engine on SQLite or PostgreSQL.
@@ -6513,7 +6502,7 @@ class Ledger:
             soft_limit_percent: From where a limit without thresholds of its own warns.
             announce: Whether the user can be told; else no warning is marked as given.
             may_exist: Whether an earlier try may have been written after all.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
         """
         self.prepare(deadline)
 
@@ -6571,7 +6560,7 @@ class Ledger:
             alert_percent: From where a limit without thresholds of its own is crossed, if the
                 administrator is to be told; None if not.
             reason: Why it is released, or settled before its end.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
         """
         self.prepare()
 
@@ -6596,23 +6585,6 @@ class Ledger:
         crossed = Decision(settlement.crossed).with_states(decision.states).states
         return replace(settlement, decision=decision, crossed=crossed)
 
-    def check(
-        self,
-        reservation: Reservation,
-        limits: Sequence[AppliedLimit],
-        deadline: float | None = None,
-    ) -> Decision:
-        """Where the limits stand without this reservation; nothing is reserved."""
-        self.prepare(deadline)
-        decision = self._transactions.run(
-            lambda connection: Decision(
-                read_limit_states(connection, limits, self._now(), reservation.id)
-            ),
-            limit_scopes(reservation.subject, limits),
-            deadline=deadline,
-        )
-        return self._with_resets(decision)
-
     def grow(
         self,
         reservation: Reservation,
@@ -6627,7 +6599,7 @@ class Ledger:
             hold: What to hold for it, given where its limits stand without it. It may be asked
                 twice.
             limits: The limits that count for it.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
 
         Returns:
             Where its limits stand without it.
@@ -6672,14 +6644,14 @@ class Ledger:
         )
         return self.read(lambda connection: {row[0]: row[1] for row in connection.execute(held)})
 
-    def renew(self, charges: Mapping[str, Charge], deadline: float | None = None) -> None:
+    def renew(self, charges: Mapping[str, Charge]) -> None:
         """Push the leases of running replies ahead and note what they have used so far."""
 
         def work(connection: Connection) -> None:
             for key, charge in sorted(charges.items()):
                 renew_record(connection, key, charge, self._now())
 
-        self._transactions.run(work, deadline=deadline)
+        self._transactions.run(work)
 
     def sweep(self, gone: Collection[str] | None = None) -> int:
         """Settle what stopped workers left, as it was noted last.
@@ -11850,19 +11822,14 @@ class Accounting(LedgerWorker):
         finally:
             reply.growing = None
 
-    async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
-
-        Args:
-            reply: The reply.
-            charge: What it cost.
-            reason: Why it is released.
 
         Returns:
             Where its limits stand then; None where the ledger can't say.
         """
         if reply.ending is None:
-            reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
+            reply.ending = asyncio.create_task(self._settle(reply, charge))
         return await asyncio.shield(reply.ending)
 
     def _keep_maintaining(self) -> None:
@@ -11897,11 +11864,10 @@ class Accounting(LedgerWorker):
             return Charge(Usage(estimated=True))
         return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
-    async def _settle(
-        self, reply: Reply, charge: Charge | None, reason: str = ""
-    ) -> Decision | None:
+    async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
+        reason = ""
         if charge is None:
-            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
+            reason = NO_ANSWER if reply.call_refused else NOT_CALLED
         end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
         try:
             if charge is None and not reply.written:
@@ -13120,29 +13086,23 @@ def missing_internals() -> list[str]:
 def host_status(asked: PageRequest) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
     valves, version, missing = asked.data.valves, host_version(), missing_internals()
+    # Whether it is so, what is said then, and what if not.
     checks = [
-        (True, "The filter's middleware is in place."),
+        (True, "The filter's middleware is in place.", ""),
         (
             asked.everywhere,
-            "The filter is on for all models."
-            if asked.everywhere
-            else "The filter is on for some models only: others have no limits.",
+            "The filter is on for all models.",
+            "The filter is on for some models only: others have no limits.",
         ),
         (
             not missing,
-            "Open WebUI has everything that the filter needs."
-            if not missing
-            else f"Open WebUI has moved: {'; '.join(missing)}.",
+            "Open WebUI has everything that the filter needs.",
+            f"Open WebUI has moved: {'; '.join(missing)}.",
         ),
-        (
-            not valves.shadow_mode,
-            "Shadow mode is on: nobody is refused."
-            if valves.shadow_mode
-            else "Limits are enforced.",
-        ),
+        (not valves.shadow_mode, "Limits are enforced.", "Shadow mode is on: nobody is refused."),
     ]
     if (0, 0, 0) < version < OLDEST_HOST_VERSION:
-        checks.append((False, "This version of Open WebUI is too old."))
+        checks.append((False, "", "This version of Open WebUI is too old."))
     ways = [
         ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
         *(
@@ -13160,7 +13120,7 @@ def host_status(asked: PageRequest) -> Json:
         "open_webui": ".".join(map(str, version)),
         "ledger": asked.data.accounting.database_kind
         + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
-        "checks": [{"ok": ok, "text": text} for ok, text in checks],
+        "checks": [{"ok": ok, "text": good if ok else bad} for ok, good, bad in checks],
         "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],
         "missing": missing,
     }

@@ -1,4 +1,4 @@
-"""The ledger: reserve, settle, check, renew and sweep, each one transaction."""
+"""The ledger: reserve, settle, grow, renew and sweep, each one transaction."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def settle_record(
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
-    All of them raise `LedgerError` where the database can't be reached or is too busy, and
-    `LedgerDataError` where it refuses what is to be written.
+    All of them raise `LedgerError` where the database can't be reached or is too busy at the
+    deadline (by `time.monotonic`), and `LedgerDataError` where it refuses what is to be written.
 
     Args:
         engine: A synchronous engine on SQLite or PostgreSQL.
@@ -274,7 +274,7 @@ class Ledger:
             soft_limit_percent: From where a limit without thresholds of its own warns.
             announce: Whether the user can be told; else no warning is marked as given.
             may_exist: Whether an earlier try may have been written after all.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
         """
         self.prepare(deadline)
 
@@ -332,7 +332,7 @@ class Ledger:
             alert_percent: From where a limit without thresholds of its own is crossed, if the
                 administrator is to be told; None if not.
             reason: Why it is released, or settled before its end.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
         """
         self.prepare()
 
@@ -357,23 +357,6 @@ class Ledger:
         crossed = Decision(settlement.crossed).with_states(decision.states).states
         return replace(settlement, decision=decision, crossed=crossed)
 
-    def check(
-        self,
-        reservation: Reservation,
-        limits: Sequence[AppliedLimit],
-        deadline: float | None = None,
-    ) -> Decision:
-        """Where the limits stand without this reservation; nothing is reserved."""
-        self.prepare(deadline)
-        decision = self._transactions.run(
-            lambda connection: Decision(
-                read_limit_states(connection, limits, self._now(), reservation.id)
-            ),
-            limit_scopes(reservation.subject, limits),
-            deadline=deadline,
-        )
-        return self._with_resets(decision)
-
     def grow(
         self,
         reservation: Reservation,
@@ -388,7 +371,7 @@ class Ledger:
             hold: What to hold for it, given where its limits stand without it. It may be asked
                 twice.
             limits: The limits that count for it.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
 
         Returns:
             Where its limits stand without it.
@@ -433,14 +416,14 @@ class Ledger:
         )
         return self.read(lambda connection: {row[0]: row[1] for row in connection.execute(held)})
 
-    def renew(self, charges: Mapping[str, Charge], deadline: float | None = None) -> None:
+    def renew(self, charges: Mapping[str, Charge]) -> None:
         """Push the leases of running replies ahead and note what they have used so far."""
 
         def work(connection: Connection) -> None:
             for key, charge in sorted(charges.items()):
                 renew_record(connection, key, charge, self._now())
 
-        self._transactions.run(work, deadline=deadline)
+        self._transactions.run(work)
 
     def sweep(self, gone: Collection[str] | None = None) -> int:
         """Settle what stopped workers left, as it was noted last.

@@ -279,19 +279,14 @@ class Accounting(LedgerWorker):
         finally:
             reply.growing = None
 
-    async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
-
-        Args:
-            reply: The reply.
-            charge: What it cost.
-            reason: Why it is released.
 
         Returns:
             Where its limits stand then; None where the ledger can't say.
         """
         if reply.ending is None:
-            reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
+            reply.ending = asyncio.create_task(self._settle(reply, charge))
         return await asyncio.shield(reply.ending)
 
     def _keep_maintaining(self) -> None:
@@ -326,11 +321,10 @@ class Accounting(LedgerWorker):
             return Charge(Usage(estimated=True))
         return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
-    async def _settle(
-        self, reply: Reply, charge: Charge | None, reason: str = ""
-    ) -> Decision | None:
+    async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
+        reason = ""
         if charge is None:
-            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
+            reason = NO_ANSWER if reply.call_refused else NOT_CALLED
         end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
         try:
             if charge is None and not reply.written:

@@ -44,7 +44,7 @@ from helpers.openwebui.ledger_worker import POSTGRESQL_THREADS
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
 from tests.support.driver import before_statements
-from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, standing, tokens
 from tests.support.scale_worker import TWENTY, make_reply
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ class AccountingFixture:
                 break
         assert found == wanted
         last = self.replies[-1]
-        (state,) = Ledger(self.engine).check(last.reservation, last.limits).states
+        (state,) = standing(Ledger(self.engine), last.reservation, last.limits).states
         assert (state.used, state.reserved) == (20 * len(wanted), 0)
         with self.engine.connect() as connection:
             (counter,) = connection.execute(select(counters_table)).all()
