@@ -277,7 +277,6 @@ def sum_for_limits(
     """What each of these limits counts of one scope's settled records, in one statement.
 
     Args:
-        connection: The ledger's.
         read_from: A scope to which the records of all these limits belong.
         limits: What each counts, by their counters.
         begins: From which second on each one counts.

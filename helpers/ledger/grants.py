@@ -66,12 +66,9 @@ def add_grants(
     """Write grants, in a transaction under the locks of all scopes concerned.
 
     Args:
-        connection: In that transaction; no reply of these scopes is settled during it.
         limits: The limits that change.
         make: What to add, given the ledger as it is then.
         by: Who grants.
-        reason: Why.
-        now: When they are granted.
     """
     before, grants = read_states(connection, limits, now), tuple(make(connection))
     for new in grants:

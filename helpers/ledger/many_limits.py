@@ -230,7 +230,6 @@ def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int
     """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
-        connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
     found: WindowSums = defaultdict(list)
@@ -247,10 +246,6 @@ class LimitReader:
 
     Nothing is written and no lock is needed, if the connection sees one moment of the database.
     However many limits are asked for at once, it takes few statements.
-
-    Args:
-        connection: The ledger's.
-        at: The instant.
     """
 
     def __init__(self, connection: Connection, at: datetime) -> None:

@@ -219,7 +219,6 @@ def sum_records(
     here. A record of a user in several groups counts in each of them, one in none under None.
 
     Args:
-        connection: The ledger's.
         selection: Which records count.
         wanted: The dimensions, in the order of `DIMENSIONS`.
         most: Where there are more sums than that, the rest isn't read.

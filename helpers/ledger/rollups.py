@@ -122,7 +122,6 @@ def find_summed(
     """Where the sums of a span by some dimensions come from: each record is in one of these.
 
     Args:
-        connection: The ledger's.
         wanted: The dimensions.
         since: The first second; None: from the first record on.
         until: The second after the last one; None: to the last record.
@@ -160,11 +159,7 @@ def roll_up_next(connection: Connection, now: int) -> bool:
     """Roll up the earliest block that isn't, if it has settled; returns whether there was one.
 
     Blocks are taken in the order of time, but for those without records: whatever lies between two
-    that are rolled up is rolled up, too.
-
-    Args:
-        connection: In a transaction.
-        now: In seconds since 1970.
+    that are rolled up is rolled up, too. `now` is in seconds since 1970.
     """
     drop_rollups(connection, since=now - UNSETTLED_SECONDS)  # made by a clock that was ahead
     columns, rolled_up = records_table.c, find_rolled_up(connection)

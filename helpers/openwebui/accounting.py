@@ -203,7 +203,6 @@ class Accounting(LedgerWorker):
         """See that a reply holds more than it has produced: more is reserved in the background.
 
         Args:
-            reply: The reply.
             size: How long its stream is so far.
             step: How long the last part of it was.
 

@@ -137,9 +137,7 @@ def put_layer(
 
     Args:
         module_name: The filter's module, named by Open WebUI.
-        admit: What admits a request as the filter's inlet does.
-        ledger_of: What the pages read and write.
-        unasked: The models that aren't asked for usage in streams.
+        admit, ledger_of, unasked: As `PassthroughGuard` takes them.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.

@@ -360,7 +360,6 @@ def claim_version(
     """Keep a text that is about to be saved, so that no other worker takes one beside it.
 
     Args:
-        data: The ledger.
         before: The text that is in force.
         text: The new one.
         by: Who saves it.

@@ -130,9 +130,6 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     """What a user reads in answer to the command; blocks.
 
     Args:
-        data: What can be read.
-        user_id: Whose limits.
-        reader: Who reads.
         with_link: Whether there is a page to link to.
 
     Raises:
