@@ -22,6 +22,7 @@ PLACEHOLDERS = (
     *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
+PLACEHOLDERS_ALLOWED = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
 MICROS = 1_000_000
 # What a client or an administrator chose: a model's id, the name of a group or a pool, a user.
 LONGEST_SHOWN_NAME = 100
@@ -106,16 +107,14 @@ def check_placeholders(where: str, template: str) -> None:
 
     This much the valves' first release asked; what it accepted must still load.
     """
-    allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     try:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise ConfigurationError(
-            where, f"{template!r} ({error})", f"{allowed}, {{{{ for a brace"
-        ) from None
+        allowed = f"{PLACEHOLDERS_ALLOWED}, {{{{ for a brace"
+        raise ConfigurationError(where, f"{template!r} ({error})", allowed) from None
     for name in names:
         if name not in PLACEHOLDERS:
-            raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
+            raise ConfigurationError(where, f"the placeholder {{{name}}}", PLACEHOLDERS_ALLOWED)
 
 
 def check_template(where: str, template: str) -> None:
@@ -125,8 +124,8 @@ def check_template(where: str, template: str) -> None:
         given = f"{len(template):,} characters"
         raise ConfigurationError(where, given, f"{LONGEST_TEMPLATE:,} characters")
     if template.strip() and template_parts(template) is None:
-        allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        raise ConfigurationError(where, f"{template!r}, which isn't plain names only", allowed)
+        given = f"{template!r}, which isn't plain names only"
+        raise ConfigurationError(where, given, PLACEHOLDERS_ALLOWED)
 
 
 @lru_cache(maxsize=8)
