@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15844  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15521  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15790  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15467  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1533  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1787  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6268  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
+#  6215  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
 #  4675  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11549  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11495  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2839  metering.usage               What one reply is charged for, added up from its stream …
 #  3150  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -41,52 +41,52 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3643  ledger.tables                The ledger's own tables and their numbered migrations.
 #  3878  ledger.identities            Whom the names in the policies mean, also after a rename.
 #  4309  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4965  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5107  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5366  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5543  ledger.reports               What records add up to by user, model, day, group and …
-#  5839  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5945  ledger.grants                What administrators add to limits, reset and take back; …
-#  6113  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6206  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6762  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6946  openwebui.languages.en       18 languages.
-#  7590  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7635  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8544  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9025  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9106  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9199  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9306  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9690  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9757  openwebui.replies            One reply from its admission to its end.
-# 10174  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10410  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10836  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10961  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11080  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11215  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
-# 11273  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11355  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12015  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12053  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12156  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12338  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12443  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12822  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13030  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13104  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13272  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13362  openwebui.simulation         What is on record, replayed against a policies text.
-# 13693  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14045  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14230  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14297  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14424  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14707  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14967  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15128  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15283  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  4948  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5090  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5342  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5514  ledger.reports               What records add up to by user, model, day, group and …
+#  5792  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5898  ledger.grants                What administrators add to limits, reset and take back; …
+#  6066  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6153  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6709  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6893  openwebui.languages.en       18 languages.
+#  7537  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7582  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8491  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8972  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9053  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9146  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9253  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9637  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9704  openwebui.replies            One reply from its admission to its end.
+# 10120  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10356  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10782  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10907  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11026  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11161  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
+# 11219  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11301  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11961  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11999  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12102  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12284  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12389  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12768  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12976  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13050  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13218  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13308  openwebui.simulation         What is on record, replayed against a policies text.
+# 13639  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13991  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14176  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14243  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14370  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14653  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14913  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15074  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15229  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -4684,16 +4684,10 @@ ResetKey = tuple[str, str, int]  # a counter, a measure and the amount
 KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
     literal_column("'counter'"),
-    counters_table.c.id,
-    counters_table.c.scope,
-    counters_table.c.model_glob,
-    counters_table.c.window_start,
-    counters_table.c.window_end,
+    *counters_table.c["id", "scope", "model_glob", "window_start", "window_end"],
     *AMOUNT_COLUMNS,
     counters_table.c.source,
-    grants_table.c.measure,
-    grants_table.c.period,
-    grants_table.c.amount,
+    *grants_table.c["measure", "period", "amount"],
 ).outerjoin_from(
     counters_table,
     grants_table,
@@ -4706,16 +4700,11 @@ COUNTERS = select(
 )
 RUNNING = select(
     literal_column("'running'"),
-    records_table.c.user_id,
-    records_table.c.group_ids,
-    records_table.c.model_names,
-    records_table.c.created_at,
+    *records_table.c["user_id", "group_ids", "model_names", "created_at"],
     null(),
     *COUNTED_COLUMNS,
     records_table.c.source,
-    null(),
-    null(),
-    null(),
+    *(null(), null(), null()),
 ).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
 
 @dataclass(frozen=True, slots=True)
@@ -4934,13 +4923,7 @@ def read_leaving(
     """
     columns = records_table.c
     oldest = (
-        select(
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.created_at,
-            *COUNTED_COLUMNS,
-        )
+        select(*columns["group_ids", "model_names", "source", "created_at"], *COUNTED_COLUMNS)
         .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
@@ -5124,9 +5107,7 @@ def read_snapshot_of(
     return result
 
 # The columns by which a grant names the limit that it adds to.
-GRANT_KEY = tuple(
-    grants_table.c[name] for name in ("scope", "measure", "model_glob", "period", "source")
-)
+GRANT_KEY = tuple(grants_table.c["scope", "measure", "model_glob", "period", "source"])
 
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """What a grant for this limit has in `GRANT_KEY`."""
@@ -5153,14 +5134,9 @@ def open_counters(sqlite: bool) -> Select[Any]:
         listed = func.json_each(bindparam("scopes", type_=Text())).table_valued("value")
         among = columns.scope.in_(select(listed.c.value))
     return select(
-        columns.id,
-        columns.window_start,
-        columns.window_end,
+        *columns["id", "window_start", "window_end"],
         columns.input_tokens + columns.output_tokens,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.requests,
-        columns.cost_micros,
+        *columns["input_tokens", "output_tokens", "requests", "cost_micros"],
     ).where(among, columns.window_end > bindparam("at"))
 
 def read_counters(connection: Connection, scopes: Collection[str], at: int) -> dict[str, Row[Any]]:
@@ -5440,15 +5416,10 @@ def between(
 def summed_rollups(length: int, since: int, until: int) -> Summed:
     """The rollups of all stretches of a length, in seconds, between two of their limits."""
     columns = rollups_table.c
-    sums = (
-        columns.requests,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.cost_micros,
-        columns.estimated_requests,
-    )
+    names = ("requests", "input_tokens", "output_tokens", "cost_micros", "estimated_requests")
+    sums = tuple(func.sum(columns[name]) for name in names)
     condition = and_(columns.seconds == length, between(columns.start, since, until))
-    return Summed(rollups_table, columns.start, tuple(map(func.sum, sums)), condition)
+    return Summed(rollups_table, columns.start, sums, condition)
 
 def find_summed(
     connection: Connection, wanted: Iterable[str], since: int | None, until: int | None
@@ -5777,19 +5748,12 @@ def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, 
 
 def read_latest(connection: Connection, selection: Selection, most: int) -> Sequence[Row[Any]]:
     """The latest records, the newest first."""
-    columns = records_table.c
+    columns = records_table.c[
+        *("created_at", "model_id", "model_names", "source", "state", "input_tokens"),
+        *("output_tokens", "cost_micros", "estimated"),
+    ]
     return connection.execute(
-        select(
-            columns.created_at,
-            columns.model_id,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cost_micros,
-            columns.estimated,
-        )
+        select(*columns)
         .where(selection.records.condition)
         .order_by(columns.created_at.desc())
         .limit(most)
@@ -5814,20 +5778,9 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
     columns = records_table.c
     query = (
         select(
-            columns.created_at,
-            columns.user_id,
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.settled_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
+            *columns["created_at", "user_id", "group_ids", "model_names", "source", "state"],
+            *columns["settled_at", "counted", "weighted_input_tokens", "weighted_output_tokens"],
+            *columns["cost_micros", "input_tokens", "output_tokens", "cached_input_tokens"],
             type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
             columns.id,
         )
@@ -6128,13 +6081,7 @@ ANY_MODEL = None  # where those of a model aren't known, it is expected to be li
 OTHER_SOURCES = ("task", "backfill")
 
 NEWEST_RECORDS = (
-    select(
-        records_table.c.model_id,
-        records_table.c.user_id,
-        records_table.c.output_tokens,
-        records_table.c.source,
-        records_table.c.state,
-    )
+    select(*records_table.c["model_id", "user_id", "output_tokens", "source", "state"])
     .order_by(records_table.c.created_at.desc())
     .limit(RECORDS_READ)
 )
@@ -10122,8 +10069,7 @@ class Reply:
         if self.calls:
             return Charge()
         # Stopped before its first byte, or an answer in words that nobody knows.
-        failed = getattr(self.meter, "failed", False)
-        return self.unseen_charge() if self.called_model and not failed else None
+        return self.unseen_charge() if self.called_model and not self.meter.failed else None
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     """The reply that was admitted with this metadata."""

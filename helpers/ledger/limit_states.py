@@ -50,16 +50,10 @@ ResetKey = tuple[str, str, int]  # a counter, a measure and the amount
 KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
     literal_column("'counter'"),
-    counters_table.c.id,
-    counters_table.c.scope,
-    counters_table.c.model_glob,
-    counters_table.c.window_start,
-    counters_table.c.window_end,
+    *counters_table.c["id", "scope", "model_glob", "window_start", "window_end"],
     *AMOUNT_COLUMNS,
     counters_table.c.source,
-    grants_table.c.measure,
-    grants_table.c.period,
-    grants_table.c.amount,
+    *grants_table.c["measure", "period", "amount"],
 ).outerjoin_from(
     counters_table,
     grants_table,
@@ -72,16 +66,11 @@ COUNTERS = select(
 )
 RUNNING = select(
     literal_column("'running'"),
-    records_table.c.user_id,
-    records_table.c.group_ids,
-    records_table.c.model_names,
-    records_table.c.created_at,
+    *records_table.c["user_id", "group_ids", "model_names", "created_at"],
     null(),
     *COUNTED_COLUMNS,
     records_table.c.source,
-    null(),
-    null(),
-    null(),
+    *(null(), null(), null()),
 ).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
 
 
@@ -309,13 +298,7 @@ def read_leaving(
     """
     columns = records_table.c
     oldest = (
-        select(
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.created_at,
-            *COUNTED_COLUMNS,
-        )
+        select(*columns["group_ids", "model_names", "source", "created_at"], *COUNTED_COLUMNS)
         .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )

@@ -71,9 +71,7 @@ def read_snapshot_of(
 
 
 # The columns by which a grant names the limit that it adds to.
-GRANT_KEY = tuple(
-    grants_table.c[name] for name in ("scope", "measure", "model_glob", "period", "source")
-)
+GRANT_KEY = tuple(grants_table.c["scope", "measure", "model_glob", "period", "source"])
 
 
 def grant_key(applied: AppliedLimit) -> GrantKey:
@@ -103,14 +101,9 @@ def open_counters(sqlite: bool) -> Select[Any]:
         listed = func.json_each(bindparam("scopes", type_=Text())).table_valued("value")
         among = columns.scope.in_(select(listed.c.value))
     return select(
-        columns.id,
-        columns.window_start,
-        columns.window_end,
+        *columns["id", "window_start", "window_end"],
         columns.input_tokens + columns.output_tokens,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.requests,
-        columns.cost_micros,
+        *columns["input_tokens", "output_tokens", "requests", "cost_micros"],
     ).where(among, columns.window_end > bindparam("at"))
 
 

@@ -285,19 +285,12 @@ def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, 
 
 def read_latest(connection: Connection, selection: Selection, most: int) -> Sequence[Row[Any]]:
     """The latest records, the newest first."""
-    columns = records_table.c
+    columns = records_table.c[
+        *("created_at", "model_id", "model_names", "source", "state", "input_tokens"),
+        *("output_tokens", "cost_micros", "estimated"),
+    ]
     return connection.execute(
-        select(
-            columns.created_at,
-            columns.model_id,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cost_micros,
-            columns.estimated,
-        )
+        select(*columns)
         .where(selection.records.condition)
         .order_by(columns.created_at.desc())
         .limit(most)
@@ -324,20 +317,9 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
     columns = records_table.c
     query = (
         select(
-            columns.created_at,
-            columns.user_id,
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.settled_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
+            *columns["created_at", "user_id", "group_ids", "model_names", "source", "state"],
+            *columns["settled_at", "counted", "weighted_input_tokens", "weighted_output_tokens"],
+            *columns["cost_micros", "input_tokens", "output_tokens", "cached_input_tokens"],
             type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
             columns.id,
         )

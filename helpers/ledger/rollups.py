@@ -105,15 +105,10 @@ def between(
 def summed_rollups(length: int, since: int, until: int) -> Summed:
     """The rollups of all stretches of a length, in seconds, between two of their limits."""
     columns = rollups_table.c
-    sums = (
-        columns.requests,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.cost_micros,
-        columns.estimated_requests,
-    )
+    names = ("requests", "input_tokens", "output_tokens", "cost_micros", "estimated_requests")
+    sums = tuple(func.sum(columns[name]) for name in names)
     condition = and_(columns.seconds == length, between(columns.start, since, until))
-    return Summed(rollups_table, columns.start, tuple(map(func.sum, sums)), condition)
+    return Summed(rollups_table, columns.start, sums, condition)
 
 
 def find_summed(
