@@ -13,80 +13,80 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15790  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15467  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1533  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1787  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6215  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
-#  4675  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11495  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2839  metering.usage               What one reply is charged for, added up from its stream …
-#  3150  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15779  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15456  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1538  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1792  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6212  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
+#  4676  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11487  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2837  metering.usage               What one reply is charged for, added up from its stream …
+#  3148  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   174  errors                       The exceptions, each carrying its data.
 #   235  logs                         The one logger; its name is how Open WebUI's log shows where …
 #   240  texts                        Texts from outside: what a client, a browser or a provider …
 #   266  limits.periods               The calendar and rolling periods, the window each gives at …
-#   551  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   690  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   712  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1044  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1123  limits.policies_text         TOML to policies, and what an error says about it.
-#  1947  metering.pieces              What a text costs at least, by the first steps of the …
-#  2105  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2361  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2618  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3258  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3342  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3643  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3878  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4309  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4948  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5090  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5342  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5514  ledger.reports               What records add up to by user, model, day, group and …
-#  5792  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5898  ledger.grants                What administrators add to limits, reset and take back; …
-#  6066  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6153  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6709  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6893  openwebui.languages.en       18 languages.
-#  7537  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7582  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8491  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8972  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9053  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9146  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9253  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9637  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9704  openwebui.replies            One reply from its admission to its end.
-# 10120  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10356  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10782  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10907  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11026  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11161  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
-# 11219  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11301  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11961  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11999  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12102  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12284  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12389  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12768  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12976  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13050  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13218  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13308  openwebui.simulation         What is on record, replayed against a policies text.
-# 13639  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13991  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14176  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14243  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14370  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14653  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14913  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15074  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15229  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   556  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   695  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   717  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1049  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1128  limits.policies_text         TOML to policies, and what an error says about it.
+#  1952  metering.pieces              What a text costs at least, by the first steps of the …
+#  2110  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2359  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2616  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3256  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3340  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3641  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3876  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4307  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4949  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5091  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5341  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5513  ledger.reports               What records add up to by user, model, day, group and …
+#  5791  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5897  ledger.grants                What administrators add to limits, reset and take back; …
+#  6063  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6150  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6706  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6890  openwebui.languages.en       18 languages.
+#  7534  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7579  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8488  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8964  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9045  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9138  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9245  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9629  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9696  openwebui.replies            One reply from its admission to its end.
+# 10112  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10348  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10774  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10899  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11018  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11153  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
+# 11211  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11293  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11953  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11991  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12094  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12276  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12381  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12758  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12966  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13040  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13208  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13298  openwebui.simulation         What is on record, replayed against a policies text.
+# 13628  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13980  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14165  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14232  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14359  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14642  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14902  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15063  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15218  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -339,6 +339,11 @@ class Period:
 
     name: str
     rolling: timedelta | None = None
+
+    @property
+    def seconds(self) -> int:
+        """The length of a rolling period; 0 for a calendar period."""
+        return 0 if self.rolling is None else int(self.rolling.total_seconds())
 
     def window(self, at: datetime, rules: CalendarRules) -> Window:
         """The window that contains `at`.
@@ -2134,17 +2139,10 @@ TOKENS_PER_REPLY = 3
 # Gemini, a page of a document in Anthropic.
 IMAGE_TOKENS = 765
 MEDIA_TOKENS = {
-    "image": IMAGE_TOKENS,
-    "image_url": IMAGE_TOKENS,
-    "input_image": IMAGE_TOKENS,
-    "audio": 600,
-    "audio_url": 600,
-    "input_audio": 600,
-    "video": 2000,
-    "video_url": 2000,
-    "document": 1500,
-    "file": 1500,
-    "input_file": 1500,
+    **dict.fromkeys(("image", "image_url", "input_image"), IMAGE_TOKENS),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), 600),
+    **dict.fromkeys(("video", "video_url"), 2000),
+    **dict.fromkeys(("document", "file", "input_file"), 1500),
 }
 # No provider reads more media in one call than this, so more of them can reserve no more.
 MOST_MEDIA_TOKENS = 400_000
@@ -4383,9 +4381,8 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
     """
     if applied.limit.is_moment:
         return 0, NO_END
-    rolling = applied.limit.period.rolling
-    if rolling is not None:
-        return at - int(rolling.total_seconds()) + 1, NO_END
+    if seconds := applied.limit.period.seconds:
+        return at - seconds + 1, NO_END
     return int(applied.window.start.timestamp()), int(applied.window.end.timestamp())
 
 def counter_id(applied: AppliedLimit) -> str:
@@ -4393,10 +4390,10 @@ def counter_id(applied: AppliedLimit) -> str:
 
     No scope begins with "via ", and a model's id may hold anything.
     """
-    rolling = applied.limit.period.rolling
+    seconds = applied.limit.period.seconds
     window = (
-        f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
-        if rolling is not None
+        f"{ROLLING_MARK.strip()} {seconds}"
+        if seconds
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
     via = f"via {applied.limit.source} " if applied.limit.source else ""
@@ -4603,12 +4600,16 @@ def is_outdated(counter: Counter, applied: AppliedLimit, at: int) -> bool:
     it was made of. After a clock has stepped back nothing that is recorded now would be in it, or
     what left it too early is missing.
     """
-    rolling = applied.limit.period.rolling
-    if rolling is None:
+    seconds = applied.limit.period.seconds
+    if not seconds:
         return False
     moved = counted_window(applied, at)[0] - counter.window_start
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
-    return abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived
+    return is_outlived(seconds, moved, counter.window_end, at)
+
+def is_outlived(seconds: int, moved: int, end: int, at: int) -> bool:
+    """The same for a rolling window so long whose start has moved so far."""
+    outlived = end < at + CLOCK_TOLERANCE_SECONDS // 2
+    return abs(moved) >= seconds or moved < -STEP_SECONDS or outlived
 
 def move_rolling_counters(
     connection: Connection,
@@ -5195,10 +5196,9 @@ class CountedSpan:
     @classmethod
     def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
         """The span of a limit at the second `at`."""
-        source, rolling = applied.limit.source, applied.limit.period.rolling
+        source, seconds = applied.limit.source, applied.limit.period.seconds
         id_start = f"via {source} " if source else ""
         id_end = counter_id(applied).removeprefix(id_start + applied.scope)
-        seconds = 0 if rolling is None else int(rolling.total_seconds())
         adds_up, reset_at = not applied.limit.is_moment, latest_reset(applied, at)
         return cls(id_start, id_end, *counted_window(applied, at), seconds, reset_at, adds_up)
 
@@ -5212,8 +5212,7 @@ class CountedSpan:
         if counter is None or not self.rolling:
             return 0, 0, 0
         moved = self.start - counter[1]
-        outlived = counter[2] < at + CLOCK_TOLERANCE_SECONDS // 2
-        if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
+        if is_outlived(self.rolling, moved, counter[2], at):
             return 1, self.start, NO_END
         return (-1, counter[1], self.start) if moved > 0 else (0, 0, 0)
 
@@ -5922,11 +5921,9 @@ class Change:
     after: tuple[LimitState, ...]
     grants: tuple[NewGrant, ...] = ()
 
-def window_end(applied: AppliedLimit, now: datetime) -> int:
-    """The second at which a limit's window ends; of a rolling one, a period from now."""
-    rolling = applied.limit.period.rolling
-    end = applied.window.end if rolling is None else now + rolling
-    return int(end.timestamp())
+def grant_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second until which a grant counts: a limit's window ends, or a period has passed."""
+    return int(latest_reset(applied, int(now.timestamp())).timestamp())
 
 def add_grants(
     connection: Connection,
@@ -6005,7 +6002,7 @@ def missing_resets(connection: Connection, state: LimitState, now: datetime) -> 
     if amount <= 0:
         return
     if applied.limit.period.rolling is None:
-        yield NewGrant(applied, amount, window_end(applied, now), "reset")
+        yield NewGrant(applied, amount, grant_end(applied, now), "reset")
         return
     for expires_at, part in rolling_parts(connection, applied, amount, second).items():
         yield NewGrant(applied, part, expires_at, "reset")
@@ -8696,17 +8693,13 @@ def count_things(thing: str, count: int, language: Language) -> str:
     counted = language.form(language.counted, count)
     return counted.format(amount=amount, unit=language.unit(thing, count))
 
-def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
-    return plain_quantity(limit, amount, language) + on_model(limit, language)
-
-def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
+def plain_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """Amount and unit, whatever the models."""
     if limit.measure == "cost":
         return format_amount(limit, amount, language)
     return count_things(limit.measure, amount, language)
 
-def on_model(limit: Limit, language: Language) -> str:
+def on_model(limit: Limit, language: Language = ENGLISH) -> str:
     """The models and the source that a limit is limited to, if it is."""
     text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
@@ -8718,10 +8711,9 @@ def format_period(limit: Limit, language: Language) -> str:
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
-    rolling = limit.period.rolling
-    if rolling is None:
+    count, unit = limit.period.seconds, "second"
+    if not count:
         return language.period(limit.period.name)
-    count, unit = int(rolling.total_seconds()), "second"
     for size, larger in ((60, "minute"), (60, "hour"), (24, "day")):
         if count % size or count <= size:
             break
@@ -12507,7 +12499,10 @@ class PageData:
             }
 
         return {
-            **head_row(subject, standing.name, standing.policy, standing.exempt),
+            "user_id": subject.user_id,
+            "email": subject.email,
+            "name": standing.name,
+            **policy_row(subject, standing.policy, standing.exempt),
             "limits": self.write_limits(standing.states),
             "today": standing.today,
             "month": standing.month,
@@ -12751,11 +12746,6 @@ class PageRequest:
         """Who asks, as a grant names it."""
         return str(getattr(self.user, "email", "") or self.user.id)
 
-def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
-    """Who a user is, and by which policy."""
-    whose = {"user_id": subject.user_id, "email": subject.email, "name": name}
-    return whose | policy_row(subject, policy, exempt)
-
 def policy_row(subject: Subject, policy: Policy, exempt: bool) -> Json:
     """What a user has in common with all others of the same role and groups."""
     return {
@@ -12814,7 +12804,7 @@ def make_grant(asked: PageRequest) -> Json:
     amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
     target = find_target(data, body)
     limits = matching(target, wanted, body.get("limit"))
-    grants = [NewGrant(applied, amount, window_end(applied, data.now)) for applied in limits]
+    grants = [NewGrant(applied, amount, grant_end(applied, data.now)) for applied in limits]
     first = grants[0]
     return {
         "id": first.id,
@@ -13601,7 +13591,7 @@ class Replay:
             gauge = self._gauges[key] = Gauge(
                 shared,
                 None if rolling is not None or limit.is_moment else self._clock(limit, at),
-                0 if rolling is None else int(rolling.total_seconds()),
+                limit.period.seconds,
                 MEASURES.index(limit.measure),
                 limit.amount,
                 entries=None if rolling is None else deque(),
@@ -13628,9 +13618,8 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
     for limit in limits:
         if limit.is_moment:
             continue
-        rolling = limit.period.rolling
-        if rolling is not None:
-            start = min(start, since - int(rolling.total_seconds()))
+        if seconds := limit.period.seconds:
+            start = min(start, since - seconds)
         else:
             window: Window = limit.period.window(instant, rules)
             start = min(start, int(window.start.timestamp()))

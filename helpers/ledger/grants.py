@@ -16,6 +16,7 @@ from helpers.ledger.counters import (
     glob_matches,
     scope_condition,
 )
+from helpers.ledger.limit_states import latest_reset
 from helpers.ledger.many_limits import GRANT_KEY, grant_key, read_states
 from helpers.ledger.tables import grants_table, records_table
 from helpers.limits.decisions import Amounts, LimitState
@@ -48,11 +49,9 @@ class Change:
     grants: tuple[NewGrant, ...] = ()
 
 
-def window_end(applied: AppliedLimit, now: datetime) -> int:
-    """The second at which a limit's window ends; of a rolling one, a period from now."""
-    rolling = applied.limit.period.rolling
-    end = applied.window.end if rolling is None else now + rolling
-    return int(end.timestamp())
+def grant_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second until which a grant counts: a limit's window ends, or a period has passed."""
+    return int(latest_reset(applied, int(now.timestamp())).timestamp())
 
 
 def add_grants(
@@ -135,7 +134,7 @@ def missing_resets(connection: Connection, state: LimitState, now: datetime) -> 
     if amount <= 0:
         return
     if applied.limit.period.rolling is None:
-        yield NewGrant(applied, amount, window_end(applied, now), "reset")
+        yield NewGrant(applied, amount, grant_end(applied, now), "reset")
         return
     for expires_at, part in rolling_parts(connection, applied, amount, second).items():
         yield NewGrant(applied, part, expires_at, "reset")

@@ -29,13 +29,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from helpers.ledger.counters import (
-    CLOCK_TOLERANCE_SECONDS,
     COUNTED_SUMS,
     NO_END,
-    STEP_SECONDS,
     counted_window,
     counter_id,
     glob_matches,
+    is_outlived,
     scopes_of,
     sum_settled,
 )
@@ -166,10 +165,9 @@ class CountedSpan:
     @classmethod
     def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
         """The span of a limit at the second `at`."""
-        source, rolling = applied.limit.source, applied.limit.period.rolling
+        source, seconds = applied.limit.source, applied.limit.period.seconds
         id_start = f"via {source} " if source else ""
         id_end = counter_id(applied).removeprefix(id_start + applied.scope)
-        seconds = 0 if rolling is None else int(rolling.total_seconds())
         adds_up, reset_at = not applied.limit.is_moment, latest_reset(applied, at)
         return cls(id_start, id_end, *counted_window(applied, at), seconds, reset_at, adds_up)
 
@@ -183,8 +181,7 @@ class CountedSpan:
         if counter is None or not self.rolling:
             return 0, 0, 0
         moved = self.start - counter[1]
-        outlived = counter[2] < at + CLOCK_TOLERANCE_SECONDS // 2
-        if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
+        if is_outlived(self.rolling, moved, counter[2], at):
             return 1, self.start, NO_END
         return (-1, counter[1], self.start) if moved > 0 else (0, 0, 0)
 

@@ -95,6 +95,11 @@ class Period:
     name: str
     rolling: timedelta | None = None
 
+    @property
+    def seconds(self) -> int:
+        """The length of a rolling period; 0 for a calendar period."""
+        return 0 if self.rolling is None else int(self.rolling.total_seconds())
+
     def window(self, at: datetime, rules: CalendarRules) -> Window:
         """The window that contains `at`.
 

@@ -244,19 +244,14 @@ def count_things(thing: str, count: int, language: Language) -> str:
     return counted.format(amount=amount, unit=language.unit(thing, count))
 
 
-def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
-    return plain_quantity(limit, amount, language) + on_model(limit, language)
-
-
-def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
+def plain_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """Amount and unit, whatever the models."""
     if limit.measure == "cost":
         return format_amount(limit, amount, language)
     return count_things(limit.measure, amount, language)
 
 
-def on_model(limit: Limit, language: Language) -> str:
+def on_model(limit: Limit, language: Language = ENGLISH) -> str:
     """The models and the source that a limit is limited to, if it is."""
     text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
@@ -269,10 +264,9 @@ def format_period(limit: Limit, language: Language) -> str:
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
-    rolling = limit.period.rolling
-    if rolling is None:
+    count, unit = limit.period.seconds, "second"
+    if not count:
         return language.period(limit.period.name)
-    count, unit = int(rolling.total_seconds()), "second"
     for size, larger in ((60, "minute"), (60, "hour"), (24, "day")):
         if count % size or count <= size:
             break

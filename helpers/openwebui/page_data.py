@@ -175,7 +175,10 @@ class PageData:
             }
 
         return {
-            **head_row(subject, standing.name, standing.policy, standing.exempt),
+            "user_id": subject.user_id,
+            "email": subject.email,
+            "name": standing.name,
+            **policy_row(subject, standing.policy, standing.exempt),
             "limits": self.write_limits(standing.states),
             "today": standing.today,
             "month": standing.month,
@@ -419,12 +422,6 @@ class PageRequest:
     def actor(self) -> str:
         """Who asks, as a grant names it."""
         return str(getattr(self.user, "email", "") or self.user.id)
-
-
-def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
-    """Who a user is, and by which policy."""
-    whose = {"user_id": subject.user_id, "email": subject.email, "name": name}
-    return whose | policy_row(subject, policy, exempt)
 
 
 def policy_row(subject: Subject, policy: Policy, exempt: bool) -> Json:

@@ -15,9 +15,9 @@ from helpers.ledger.grants import (
     NewGrant,
     add_grants,
     find_grant,
+    grant_end,
     make_resets,
     revoke_grant,
-    window_end,
 )
 from helpers.limits.amounts import NotationError, read_count, read_dollars
 from helpers.limits.limit import Limit, Measure, parse_limit
@@ -77,7 +77,7 @@ def make_grant(asked: PageRequest) -> Json:
     amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
     target = find_target(data, body)
     limits = matching(target, wanted, body.get("limit"))
-    grants = [NewGrant(applied, amount, window_end(applied, data.now)) for applied in limits]
+    grants = [NewGrant(applied, amount, grant_end(applied, data.now)) for applied in limits]
     first = grants[0]
     return {
         "id": first.id,
