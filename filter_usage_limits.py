@@ -6485,7 +6485,7 @@ class Ledger:
             reason: Why it is released, or settled before its end.
             deadline: Until when it may take.
         """
-        self.prepare()
+        self.prepare(deadline)
 
         def work(connection: Connection) -> Settlement:
             now = self._now()

@@ -433,6 +433,23 @@ def test_connection_in_use_does_not_outlive_a_replaced_file(tmp_path: Path) -> N
     engine.dispose()
 
 
+def test_settling_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+    """A server that stops isn't held up by tables that are to be looked at first."""
+    file = tmp_path / "ledger.db"
+    engine, clock = open_database(f"sqlite:///{file}"), Clock()
+    fixture = LedgerFixture(Ledger(engine, clock=clock), engine, clock)
+    fixture.ask()
+    with pytest.raises(LedgerDataError):
+        fixture.ledger.read(lambda one: one.exec_driver_sql("SELECT * FROM nowhere"))
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with pytest.raises(LedgerError):
+            fixture.ledger.settle(fixture.made[-1], TWENTY, (), deadline=began + 0.3)
+        assert time.monotonic() - began < 2
+    engine.dispose()
+
+
 def test_disk_that_is_full_waits_for_no_reader(tmp_path: Path) -> None:
     """Only a connection that can't be had is asked for again; other errors are told at once."""
     engine = open_database(f"sqlite:///{tmp_path / 'ledger.db'}")
