@@ -10,12 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
-from helpers.ledger.counters import (
-    COUNTED_SUMS,
-    counted_window,
-    glob_matches,
-    scope_condition,
-)
+from helpers.ledger.counters import COUNTED_SUMS, counted_window, glob_matches, scope_condition
 from helpers.ledger.limit_states import latest_reset
 from helpers.ledger.many_limits import GRANT_KEY, grant_key, read_states
 from helpers.ledger.tables import grants_table, records_table
@@ -125,9 +120,7 @@ def missing_resets(connection: Connection, state: LimitState, now: datetime) -> 
     same = (column == name for column, name in zip(GRANT_KEY, grant_key(applied), strict=True))
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
-            *same,
-            grants_table.c.kind == "reset",
-            grants_table.c.expires_at > second,
+            *same, grants_table.c.kind == "reset", grants_table.c.expires_at > second
         )
     )
     amount = state.used - int(earlier or 0)

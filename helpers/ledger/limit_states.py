@@ -239,10 +239,7 @@ def latest_reset(applied: AppliedLimit, at: int) -> datetime:
 
 
 def with_resets(
-    connection: Connection,
-    states: Sequence[LimitState],
-    at: int,
-    known: KnownResets | None = None,
+    connection: Connection, states: Sequence[LimitState], at: int, known: KnownResets | None = None
 ) -> tuple[LimitState, ...]:
     """The same states; a rolling limit that is reached says when it admits requests again.
 

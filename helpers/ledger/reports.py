@@ -208,10 +208,7 @@ def first_and_last(connection: Connection, selection: Selection) -> tuple[int, i
 
 
 def sum_records(
-    connection: Connection,
-    selection: Selection,
-    wanted: Sequence[str],
-    most: int | None = None,
+    connection: Connection, selection: Selection, wanted: Sequence[str], most: int | None = None
 ) -> dict[RowKey, Numbers]:
     """What records add up to, by the values of some dimensions, as `Sums` takes it.
 

@@ -278,10 +278,7 @@ def available_timezones_list() -> list[str]:
     except OSError:
         # A database that can't be read is as good as none: the form must open all the same.
         names = set()
-    return [
-        "UTC",
-        *sorted(name for name in names if name != "UTC" and is_timezone_choice(name)),
-    ]
+    return ["UTC", *sorted(name for name in names if name != "UTC" and is_timezone_choice(name))]
 
 
 def is_timezone_choice(name: str) -> bool:

@@ -112,8 +112,7 @@ class ModelTable(PolicyTable):
     cache_write_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     reasoning_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     weight: BoundedNumber = Field(
-        default=Decimal(1),
-        description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",
+        default=Decimal(1), description="a number from 0 (free) to 1,000,000, such as 0.5 or 5"
     )
 
 
@@ -180,15 +179,11 @@ def named_tables(kind: str, tables: object) -> Mapping[str, object]:
         given = quoted_text(kind)
         given = f"unknown table {given}" if isinstance(tables, dict) else f"{given} in no table"
         raise policies_error(
-            "policies",
-            given,
-            "tables such as " + ", ".join(TABLE_EXAMPLES.values()) + hint,
+            "policies", given, "tables such as " + ", ".join(TABLE_EXAMPLES.values()) + hint
         )
     if not isinstance(tables, dict):
         raise policies_error(
-            "policies",
-            f"{kind} = {shown_value(tables)}",
-            f"tables such as {TABLE_EXAMPLES[kind]}",
+            "policies", f"{kind} = {shown_value(tables)}", f"tables such as {TABLE_EXAMPLES[kind]}"
         )
     return tables
 

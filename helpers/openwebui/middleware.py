@@ -128,10 +128,7 @@ def function_id_of(module_name: str) -> str | None:
 
 
 def put_layer(
-    module_name: str,
-    admit: Admit,
-    ledger_of: Callable[[AdminValves], Any],
-    unasked: UnaskedModels,
+    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any], unasked: UnaskedModels
 ) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 

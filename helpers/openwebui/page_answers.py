@@ -9,12 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from helpers.errors import (
-    ConfigurationError,
-    HostDatabaseError,
-    LedgerDataError,
-    LedgerError,
-)
+from helpers.errors import ConfigurationError, HostDatabaseError, LedgerDataError, LedgerError
 from helpers.limits.policies_text import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.messages import PAGE_FAULT, PAGE_UNREACHABLE

@@ -360,11 +360,7 @@ class PageData:
     def _selection(self, window: Window, user_id: str | None = None) -> Selection:
         rules = self.valves.calendar_rules
         return Selection(
-            int(window.start.timestamp()),
-            None,
-            rules.timezone,
-            rules.reset_hour,
-            user_id,
+            int(window.start.timestamp()), None, rules.timezone, rules.reset_hour, user_id
         )
 
     def _cost(self, model_names: str, cost_micros: int) -> float | None:

@@ -278,11 +278,7 @@ class PassthroughGuard:
         await call.serve(app, scope, receive, again, self.unasked)
 
     async def admit(
-        self,
-        body: dict[str, Any],
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        request: Request,
+        self, body: dict[str, Any], user: dict[str, Any], metadata: dict[str, Any], request: Request
     ) -> dict[str, Any]:
         """Admit a request as the inlet does.
 
