@@ -13,8 +13,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15742  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15419  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15746  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15423  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1524  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1778  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6186  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
@@ -13634,7 +13634,7 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
     ]
 
 def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that an error is about, from 1; None where it can't be told."""
+    """The line that a error is about, from 1; None where it can't be told."""
     if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
     header = re.match(r"\[.*\]", error.where)
@@ -15416,6 +15416,10 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
         reply.called_model = True
         await end_call(reply, reply.final_charge())
 
+def guard_tasks(layer: UsageLimitsLayer) -> None:
+    """Watch the tasks for the filters of a layer."""
+    watch_task_calls(layer.find_guard, layer)
+
 # ================================= helpers/openwebui/admission.py =================================
 # From a request to a reply: whose limits count, how much is reserved, what a refusal says.
 
@@ -15968,7 +15972,7 @@ class Filter:
         try:
             layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
-                watch_task_calls(layer.find_guard, layer)
+                guard_tasks(layer)
             guarded = layer is not None or has_layer()
         except Exception:
             log.exception("Usage limits: the layer could not be put around Open WebUI")

@@ -46,7 +46,7 @@ from helpers.openwebui.replies import (
     outer_reply,
 )
 from helpers.openwebui.stream_usage import UnaskedModels
-from helpers.openwebui.task_calls import watch_task_calls
+from helpers.openwebui.task_calls import guard_tasks
 from helpers.openwebui.usage_command import answer_usage, asks_for_usage, drop_answered
 from helpers.openwebui.valves import FORM_TEXTS, AdminValves, PersonalValves
 
@@ -277,7 +277,7 @@ class Filter:
         try:
             layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
-                watch_task_calls(layer.find_guard, layer)
+                guard_tasks(layer)
             guarded = layer is not None or has_layer()
         except Exception:
             log.exception("Usage limits: the layer could not be put around Open WebUI")

@@ -78,7 +78,7 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
 
 
 def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that an error is about, from 1; None where it can't be told."""
+    """The line that a error is about, from 1; None where it can't be told."""
     if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
     header = re.match(r"\[.*\]", error.where)

@@ -26,6 +26,7 @@ from helpers.openwebui.host import (
 )
 from helpers.openwebui.http_requests import LIMITS_STATE, SOURCE_STATE, current_state, route_path
 from helpers.openwebui.messages import TASK_REFUSED_SENTENCE
+from helpers.openwebui.middleware import UsageLimitsLayer
 from helpers.openwebui.model_calls import ORIGINAL, answer_content, call_for, is_failure
 from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard, describe_model
 from helpers.openwebui.replies import (
@@ -281,3 +282,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
         reader.end()
         reply.called_model = True
         await end_call(reply, reply.final_charge())
+
+
+def guard_tasks(layer: UsageLimitsLayer) -> None:
+    """Watch the tasks for the filters of a layer."""
+    watch_task_calls(layer.find_guard, layer)
