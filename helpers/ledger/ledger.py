@@ -416,14 +416,14 @@ class Ledger:
         )
         return self.read(lambda connection: {row[0]: row[1] for row in connection.execute(held)})
 
-    def renew(self, charges: Mapping[str, Charge]) -> None:
+    def renew(self, charges: Mapping[str, Charge], deadline: float | None = None) -> None:
         """Push the leases of running replies ahead and note what they have used so far."""
 
         def work(connection: Connection) -> None:
             for key, charge in sorted(charges.items()):
                 renew_record(connection, key, charge, self._now())
 
-        self._transactions.run(work)
+        self._transactions.run(work, deadline=deadline)
 
     def sweep(self, gone: Collection[str] | None = None) -> int:
         """Settle what stopped workers left, as it was noted last.
