@@ -77,11 +77,6 @@ def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
     return int(zone_offset(instant, zone).total_seconds())
 
 
-def day_of_number(number: int) -> date:
-    """The date of a number that `day_number` gave."""
-    return FIRST_DAY + timedelta(days=number)
-
-
 # What records add up to
 
 # What can be summed by, in the order of the columns, and the columns that each gives.
@@ -244,7 +239,7 @@ def sum_records(
             key = list(row[: len(wanted)])
             part = tuple(int(value or 0) for value in row[len(wanted) :])
             if day_at is not None:
-                key[day_at] = day_of_number(key[day_at]).isoformat()
+                key[day_at] = (FIRST_DAY + timedelta(days=key[day_at])).isoformat()
             groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
             for group in groups:
                 if group_at is not None:

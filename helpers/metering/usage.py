@@ -287,11 +287,6 @@ class ReplyMeter:
         call.answered = call.finished = this_round.started = True
 
     @property
-    def started(self) -> bool:
-        """Whether the provider sent anything but an error."""
-        return any(each.started for each in self._rounds)
-
-    @property
     def awaited_prompt_tokens(self) -> int:
         """The prompt of a later round of which nothing has come yet; 0 if there is none."""
         last = self._rounds[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import MutableMapping
 from copy import copy
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,19 +47,16 @@ def read_json(data: bytes | bytearray) -> Any:
         return None
 
 
+@dataclass(slots=True, eq=False)
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
 
-    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
-
-    def __init__(self, meter: ReplyMeter | None) -> None:
-        self._meter = meter
-        self._buffer = bytearray()
-        self.by_lines = False
-        self._overflown = False
-        self._readable = False
-        self.status: int | None = None
-        self.answer: Any = None
+    meter: ReplyMeter | None
+    by_lines: bool = False
+    status: int | None = None
+    _buffer: bytearray = field(default_factory=bytearray)
+    _overflown: bool = False
+    _readable: bool = False
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The answer begins."""
@@ -93,19 +91,19 @@ class AnswerReader:
         if self.by_lines:
             self._read_line(rest)
             return
-        self.answer = read_json(rest)
-        if self.answer is None:  # a stream under another name
+        answer = read_json(rest)
+        if answer is None:  # a stream under another name
             for line in rest.split(b"\n"):
                 self._read_line(line)
-        elif self._meter is not None:
-            self._meter.add_answer(self.answer)
+        elif self.meter is not None:
+            self.meter.add_answer(answer)
 
     def _read_line(self, line: bytes | bytearray) -> None:
         line = line.strip()
         if line.startswith(b"data:"):
             line = line[5:]
-        if self._meter is not None and line.lstrip().startswith(b"{"):
-            self._meter.add_event(read_json(line))
+        if self.meter is not None and line.lstrip().startswith(b"{"):
+            self.meter.add_event(read_json(line))
 
 
 def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
