@@ -315,8 +315,8 @@ const periodPicker = () => el("label", "Period", select(
   Object.entries(PERIODS).map(([value, text]) => [value, text, value === state.period]),
   { onchange: (event) => { state.period = event.target.value; route(); } },
 ));
-const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
-  [el("a", { href: `${BASE}${reportPath(by)}&format=${format}`,
+const files = (by) => note(`Download use by ${by.replaceAll(",", ", ")}: `,
+  ["csv", "json"].map((format) => [el("a", { href: `${BASE}${reportPath(by)}&format=${format}`,
     download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
 const nameOf = (user) => user.name || user.email || user.user_id;
 const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`, nameOf(row));
@@ -375,8 +375,7 @@ async function overview() {
         [ok ? el("span.good", "OK: ") : el("span.bad", "Note: "), text])),
       table("Ways to a model", [column("name", "Way to a model"), column("state", "State"),
         column("detail", "What happens")], all.doors, { plain: true })),
-    section("Files", files("day", "each day"),
-      files("user,model,day", "each user, model and day"), files("source", "each source")),
+    section("Files", ["day", "user,model,day", "source"].map(files)),
   ];
 }
 
@@ -387,7 +386,7 @@ async function usersView() {
   return [
     userTable(rows, [figures("total_tokens", "Tokens"), ...costColumn(rows)],
       { search: "Search users, groups, policies", beside: periodPicker() }),
-    files("user", "all users"),
+    files("user"),
   ];
 }
 
@@ -398,7 +397,7 @@ const useView = (title, by, key, name) => async () => {
       search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
       order: { key: "input_tokens", sign: -1 },
     }),
-    files(by, `all ${title.toLowerCase()}`),
+    files(by),
     by === "group" && note("Who is in several groups counts in each of them."),
   ];
 };
