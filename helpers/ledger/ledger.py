@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, or_, select
 
 from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.counters import ROLLING_MARK, add_to_counters, rolling_seconds
-from helpers.ledger.identities import RememberedName, read_remembered, remember
+from helpers.ledger.identities import RememberedName, remember
 from helpers.ledger.limit_states import (
     KnownResets,
     Snapshot,
@@ -202,11 +202,6 @@ class Ledger:
         """Run `work` in a transaction, during which no reply of these scopes is settled."""
         self.prepare(deadline)
         return self._transactions.run(work, scopes, deadline=deadline)
-
-    def read_names(self) -> frozenset[RememberedName]:
-        """Whom the names in the policies have meant so far."""
-        self.prepare()
-        return self._transactions.read(read_remembered)
 
     def write_names(self, names: Collection[RememberedName]) -> None:
         """Remember whom names in the policies mean."""

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Engine
 
 from helpers.errors import LedgerBusyError, LedgerError
-from helpers.ledger.identities import HostNames, IdentityMemory
+from helpers.ledger.identities import HostNames, IdentityMemory, read_remembered
 from helpers.ledger.ledger import Admission, Settlement
 from helpers.ledger.records import NO_ANSWER, NOT_CALLED, WORKER_STOPPED
 from helpers.ledger.transactions import new_deadline
@@ -74,9 +74,9 @@ class Accounting(LedgerWorker):
         publish: Callable[[tuple[str, ...]], None],
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
-        ledger = self.ledger
+        read_names = partial(self._read_prepared, read_remembered)
         self._memory = IdentityMemory(
-            ledger.read_names, ledger.write_names, read_host, list_models, publish
+            read_names, self.ledger.write_names, read_host, list_models, publish
         )
         return self._memory
 

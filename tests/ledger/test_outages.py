@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.database import open_database
+from helpers.ledger.identities import HostNames
 from helpers.ledger.ledger import Admission, Ledger
 from helpers.ledger.limit_states import RECORDS_LOOKED_AT
 from helpers.ledger.records import NO_ANSWER, WORKER_GONE, WORKER_STOPPED
@@ -638,6 +639,15 @@ async def test_full_queue_refuses_early_and_records_later(
     assert type(admission) is LedgerError  # nothing has answered so far
     await keeper.end(reply, TWENTY)
     await wait_for_states(engine, {reply.reservation.id: "settled"})
+
+
+async def test_names_are_read_in_the_time_of_the_request(keeper: Accounting) -> None:
+    """Who has waited long enough isn't made to wait for whom the policies mean as well."""
+    policies = parse_policies('[group.Students]\nlimits = ["1 request/day"]')
+    memory = keeper.remember_identities(lambda *_: HostNames({}, {}), tuple, lambda _: None)
+    with keeper.until(time.monotonic() - 1), pytest.raises(LedgerError):
+        memory.identities(policies)
+    assert memory.identities(policies).problems
 
 
 async def test_patience_counts_from_arrival(
