@@ -8385,14 +8385,14 @@ async function route(event) {
   try {
     state.me ??= await call(`me?language=${tag}`);
     const admin = state.me?.role === "admin", [name, id] = location.hash.slice(1).split("=");
-    const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
-    const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
-    if (detail || view !== "me") tag = "en";
+    const [view, detail] = !admin ? ["me"] : id && Object.hasOwn(DETAILS, name) ? DETAILS[name]
+      : [Object.hasOwn(VIEWS, name) ? name : "overview"];
+    if (view !== "me") tag = "en";
     nav.hidden = !admin;
-    fill(nav, Object.entries(VIEWS).map(([key, [title]]) => el("a", {
-      href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
+    fill(nav, Object.entries(VIEWS).map(([key, [title]]) =>
+      el("a", { href: `#${key}`, "aria-current": key === view && "page" }, title)));
     const [title, show] = VIEWS[view];
-    parts = detail ? await detail[1](decodeURIComponent(id))
+    parts = detail ? await detail(decodeURIComponent(id))
       : [view !== "me" && el("h1", title), await show()];
   } catch (/** @type {any} */ error) {
     parts = [el("h1", t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
