@@ -13,80 +13,80 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16072  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15749  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1535  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6324  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4697  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11666  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2846  metering.usage               What one reply is charged for, added up from its stream …
-#  3168  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15728  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15405  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1524  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1778  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6177  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
+#  4653  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11446  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2819  metering.usage               What one reply is charged for, added up from its stream …
+#  3125  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
-#   176  errors                       The exceptions, each carrying its data.
-#   237  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   242  texts                        Texts from outside: what a client, a browser or a provider …
-#   262  limits.periods               The calendar and rolling periods, the window each gives at …
-#   552  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   691  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   713  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1045  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1125  limits.policies_text         TOML to policies, and what an error says about it.
-#  1954  metering.pieces              What a text costs at least, by the first steps of the …
-#  2112  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2368  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2625  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3276  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3360  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3657  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3892  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4335  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4985  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5128  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5391  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5573  ledger.reports               What records add up to by user, model, day, group and …
-#  5870  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5986  ledger.grants                What administrators add to limits, reset and take back; …
-#  6168  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6261  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6835  openwebui.wording            What one language has to say, and the rules that tell its …
-#  7019  openwebui.languages.en       18 languages.
-#  7663  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7708  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8635  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9118  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9199  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9292  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9402  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9789  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9856  openwebui.replies            One reply from its admission to its end.
-# 10273  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10509  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10935  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 11078  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11197  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11332  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11390  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11472  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12139  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12177  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12280  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12462  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12568  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12924  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13129  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13209  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13386  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13484  openwebui.simulation         What is on record, replayed against a policies text.
-# 13815  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14188  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14383  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14450  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14577  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14859  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15181  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15348  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15505  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   174  errors                       The exceptions, each carrying its data.
+#   235  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   240  texts                        Texts from outside: what a client, a browser or a provider …
+#   266  limits.periods               The calendar and rolling periods, the window each gives at …
+#   553  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   690  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   712  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1040  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1119  limits.policies_text         TOML to policies, and what an error says about it.
+#  1938  metering.pieces              What a text costs at least, by the first steps of the …
+#  2096  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2345  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2598  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3233  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3317  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3618  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3853  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4284  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4923  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5065  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5315  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5487  ledger.reports               What records add up to by user, model, day, group and …
+#  5758  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5864  ledger.grants                What administrators add to limits, reset and take back; …
+#  6028  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6115  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6666  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6850  openwebui.languages.en       18 languages.
+#  7494  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7539  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8447  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8923  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9004  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9097  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9204  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9588  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9655  openwebui.replies            One reply from its admission to its end.
+# 10071  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10307  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10733  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10858  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10977  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11112  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
+# 11170  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11252  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11912  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11950  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12053  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12235  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12340  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12713  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12921  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12995  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13163  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13253  openwebui.simulation         What is on record, replayed against a policies text.
+# 13583  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13935  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14117  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14184  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14311  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14590  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14850  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15011  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15163  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -154,15 +154,13 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy import (
     URL, BigInteger, BindParameter, Boolean, Column, ColumnElement, CompoundSelect, Connection,
-    Engine, FromClause, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, any_,
-    bindparam, case, cast, create_engine, event, func, literal, literal_column, make_url, null, or_,
-    select, true, type_coerce, union_all
+    Dialect, Engine, FromClause, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_,
+    any_, bindparam, case, cast, create_engine, event, func, literal, literal_column, make_url,
+    null, or_, select, true, type_coerce, union_all
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import (
     ArgumentError, DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError,
     SQLAlchemyError, StatementError
@@ -246,6 +244,8 @@ log = logging.getLogger("usage_limits")
 LONGEST_ID = 200
 # Ids of models, e-mail addresses, names of policies.
 LONGEST_NAME = 1_000
+# What somebody wrote, as an error quotes it.
+LONGEST_QUOTED = 60
 # NUL, which PostgreSQL doesn't store, and lone surrogates, which no database does.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -259,6 +259,10 @@ def clean_text(value: object, longest: int) -> str:
     cut = value[:longest]  # first: the rest may be megabytes
     return cut if cut.isprintable() else UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", cut)
 
+def shortened(text: str, longest: int) -> str:
+    """A text to be shown, with an ellipsis where it is cut."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
 # =================================== helpers/limits/periods.py ====================================
 # Periods: the calendar and rolling periods, the window each gives at an instant, time zones.
 
@@ -269,11 +273,7 @@ DATE_PERIODS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
 MONTHS_PER_PERIOD = {"month": 1, "quarter": 3, "year": 12}
 CALENDAR_PERIODS = (*CLOCK_PERIODS, *DATE_PERIODS)
 
-ROLLING_UNITS = {
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
+ROLLING_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 ROLLING_TEXT = re.compile(r"0*(?P<count>[1-9][0-9]{0,6})(?P<unit>[mhd])")
 LONGEST_ROLLING = timedelta(days=366)
 PERIODS_ALLOWED = (
@@ -339,6 +339,11 @@ class Period:
 
     name: str
     rolling: timedelta | None = None
+
+    @property
+    def seconds(self) -> int:
+        """The length of a rolling period; 0 for a calendar period."""
+        return 0 if self.rolling is None else int(self.rolling.total_seconds())
 
     def window(self, at: datetime, rules: CalendarRules) -> Window:
         """The window that contains `at`.
@@ -494,10 +499,9 @@ def suggested_period(word: str) -> str | None:
             return f"{count * in_days}d" if count * in_days <= LONGEST_ROLLING.days else None
     return f"{count}{unit[0]}" if unit[0] in ROLLING_UNITS else None
 
-def quoted_text(text: str, longest: int = 60) -> str:
+def quoted_text(text: str) -> str:
     """What an administrator wrote, as an error quotes it back."""
-    shown = " ".join(text.split())
-    shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    shown = shortened(" ".join(text.split()), LONGEST_QUOTED)
     return f"'{shown}'" if '"' in shown else f'"{shown}"'
 
 def available_timezones_list() -> list[str]:
@@ -507,10 +511,7 @@ def available_timezones_list() -> list[str]:
     except OSError:
         # A database that can't be read is as good as none: the form must open all the same.
         names = set()
-    return [
-        "UTC",
-        *sorted(name for name in names if name != "UTC" and is_timezone_choice(name)),
-    ]
+    return ["UTC", *sorted(name for name in names if name != "UTC" and is_timezone_choice(name))]
 
 def is_timezone_choice(name: str) -> bool:
     """Whether a name means the same everywhere: not the machine's own zone, no leap seconds."""
@@ -608,8 +609,7 @@ def read_count(text: str, counted: str) -> int:
     amount, lost = scaled_amount(text, sign="", decimals=0)
     if lost:
         raise NotationError(
-            f"has a part of a {counted}",
-            f'whole {counted}s, as in "1.5k {counted}s/day"',
+            f"has a part of a {counted}", f'whole {counted}s, as in "1.5k {counted}s/day"'
         )
     if amount > LARGEST_AMOUNT:
         raise too_large("1,000,000,000M")
@@ -624,8 +624,7 @@ def read_dollars(text: str) -> int:
     amount, lost = scaled_amount(text, sign="$", decimals=DECIMALS_OF_DOLLAR)
     if lost:
         raise NotationError(
-            "has parts of a micro-dollar",
-            'dollars with up to 6 decimals, as in "$0.25/day"',
+            "has parts of a micro-dollar", 'dollars with up to 6 decimals, as in "$0.25/day"'
         )
     if amount > LARGEST_AMOUNT:
         raise too_large("$1,000,000,000")
@@ -847,8 +846,7 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
         raise NotationError("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
         raise NotationError(
-            "is not one limit among others",
-            f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}',
+            "is not one limit among others", f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}'
         )
     # The first "/" is the period's: one in a model's id ("openai/gpt-4o") comes after it.
     before, _, after = text.partition("/")
@@ -919,8 +917,7 @@ def read_quantity(words: list[str]) -> tuple[int, Measure]:
         return read_dollars(first[1:]), "cost"
     if money := MONEY_TEXT.search(" ".join(words)):
         raise NotationError(
-            f'has "{money[0]}" for money',
-            'US dollars, the sign right before: "$20/month"',
+            f'has "{money[0]}" for money', 'US dollars, the sign right before: "$20/month"'
         )
     measure = MEASURE_OF_UNIT.get(unit.lower())
     amount = read_count(first, "request" if measure == "requests" else "token")
@@ -993,8 +990,7 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
     for keyword, given in values.items():
         if not given:
             raise NotationError(
-                f'has nothing after "{keyword}"',
-                f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
+                f'has nothing after "{keyword}"', f'a value, as in "{OPTION_EXAMPLES[keyword]}"'
             )
     return values
 
@@ -1032,8 +1028,7 @@ def read_percent(word: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})(%?)", word)
     if match is None:
         raise NotationError(
-            f'has {quoted_text(word)} after "warn"',
-            'whole percentages, as in "warn 70% 90%"',
+            f'has {quoted_text(word)} after "warn"', 'whole percentages, as in "warn 70% 90%"'
         )
     if not match[2]:
         raise NotationError(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
@@ -1065,6 +1060,7 @@ class Policy:
 class Pool:
     """Limits on what many users use together: a group's members, or everyone (group None)."""
 
+    kind: ClassVar[Literal["pool"]] = "pool"
     name: str
     group: str | None
     limits: tuple[Limit, ...]
@@ -1083,16 +1079,9 @@ class ModelRule:
 
     @property
     def is_priced(self) -> bool:
-        return any(
-            price is not None
-            for price in (
-                self.input_price,
-                self.output_price,
-                self.cached_input_price,
-                self.cache_write_price,
-                self.reasoning_price,
-            )
-        )
+        of_input = (self.input_price, self.cached_input_price, self.cache_write_price)
+        prices = (*of_input, self.output_price, self.reasoning_price)
+        return any(price is not None for price in prices)
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
@@ -1113,6 +1102,11 @@ class PolicySet:
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
     tasks_counted: bool = False
+
+    @property
+    def tables(self) -> tuple[Policy | Pool, ...]:
+        """Whatever has limits."""
+        return (*self.users.values(), *self.groups.values(), *self.roles.values(), *self.pools)
 
 def fold_name(name: str) -> str:
     """A group's name or an e-mail address without regard to case and outer blanks.
@@ -1209,8 +1203,7 @@ class ModelTable(PolicyTable):
     cache_write_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     reasoning_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     weight: BoundedNumber = Field(
-        default=Decimal(1),
-        description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",
+        default=Decimal(1), description="a number from 0 (free) to 1,000,000, such as 0.5 or 5"
     )
 
 CheckedTable = TypeVar("CheckedTable", bound=PolicyTable)
@@ -1272,15 +1265,11 @@ def named_tables(kind: str, tables: object) -> Mapping[str, object]:
         given = quoted_text(kind)
         given = f"unknown table {given}" if isinstance(tables, dict) else f"{given} in no table"
         raise policies_error(
-            "policies",
-            given,
-            "tables such as " + ", ".join(TABLE_EXAMPLES.values()) + hint,
+            "policies", given, "tables such as " + ", ".join(TABLE_EXAMPLES.values()) + hint
         )
     if not isinstance(tables, dict):
         raise policies_error(
-            "policies",
-            f"{kind} = {shown_value(tables)}",
-            f"tables such as {TABLE_EXAMPLES[kind]}",
+            "policies", f"{kind} = {shown_value(tables)}", f"tables such as {TABLE_EXAMPLES[kind]}"
         )
     return tables
 
@@ -1358,14 +1347,14 @@ def key_error(
         return ConfigurationError(header, f"{key} is missing", allowed)
     return ConfigurationError(f"{header} {key}", f"got {shown_value(values[key])}", allowed)
 
-def shown_value(value: object, longest: int = 60) -> str:
+def shown_value(value: object) -> str:
     """A value about as the text has it."""
     try:
         as_json = json.dumps(value, ensure_ascii=False, default=str)
         text = str(value) if isinstance(value, Decimal) else as_json
     except ValueError:  # Python writes out no number of thousands of digits, as 0xfff… has them
         return "a number with too many digits"
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return shortened(text, LONGEST_QUOTED)
 
 def parse_policies(text: str) -> PolicySet:
     """Read the policies text; an empty one is an empty set.
@@ -1722,12 +1711,7 @@ def scoped_limits(
 ) -> tuple[AppliedLimit, ...]:
     """Every limit that `subject` is under at the instant `at`, whatever the model.
 
-    Args:
-        subject: The user.
-        policy: What `choose_policy` chose.
-        policies: The whole policies text: its pools apply on top.
-        at: The instant of the request, UTC.
-        rules: Where calendar periods begin.
+    Those of `policy`, which `choose_policy` chose, and those of the pools in `policies`.
     """
     own_name = "" if policy.kind == "default" else policy.name
     scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
@@ -2141,17 +2125,10 @@ TOKENS_PER_REPLY = 3
 # Gemini, a page of a document in Anthropic.
 IMAGE_TOKENS = 765
 MEDIA_TOKENS = {
-    "image": IMAGE_TOKENS,
-    "image_url": IMAGE_TOKENS,
-    "input_image": IMAGE_TOKENS,
-    "audio": 600,
-    "audio_url": 600,
-    "input_audio": 600,
-    "video": 2000,
-    "video_url": 2000,
-    "document": 1500,
-    "file": 1500,
-    "input_file": 1500,
+    **dict.fromkeys(("image", "image_url", "input_image"), IMAGE_TOKENS),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), 600),
+    **dict.fromkeys(("video", "video_url"), 2000),
+    **dict.fromkeys(("document", "file", "input_file"), 1500),
 }
 # No provider reads more media in one call than this, so more of them can reserve no more.
 MOST_MEDIA_TOKENS = 400_000
@@ -2605,11 +2582,7 @@ def split_total(
     """
     if input_tokens is None:
         if output_tokens:
-            return (
-                (total - output_tokens if total > output_tokens else None),
-                output_tokens,
-                None,
-            )
+            return ((total - output_tokens if total > output_tokens else None), output_tokens, None)
         return None, output_tokens, total
     excess = total - input_tokens - (output_tokens or 0)
     if output_tokens is None:
@@ -2941,29 +2914,18 @@ def metered_call(
         min(usage.reasoning_tokens, output_tokens),
     )
 
+@dataclass(slots=True, eq=False)
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = (
-        "answered",
-        "completion_id",
-        "counted_texts",
-        "finished",
-        "repeated_id",
-        "texts",
-        "usage",
-        "whole_texts",
-    )
-
-    def __init__(self) -> None:
-        self.completion_id: str | None = None
-        self.usage = NO_USAGE
-        self.texts: list[str] = []
-        self.whole_texts: list[str] = []  # what came whole, streamed before or not
-        self.counted_texts = 0
-        self.finished = False
-        self.repeated_id = False  # whether two events had the same, so that ids mean something
-        self.answered = False  # in one piece, so that even an empty answer had its prompt read
+    completion_id: str | None = None
+    usage: ReportedUsage = NO_USAGE
+    texts: list[str] = field(default_factory=list)
+    whole_texts: list[str] = field(default_factory=list)  # what came whole, streamed before or not
+    counted_texts: int = 0
+    finished: bool = False
+    repeated_id: bool = False  # whether two events had the same, so that ids mean something
+    answered: bool = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
@@ -3124,11 +3086,6 @@ class ReplyMeter:
         if usage is not None:
             this_round.add_usage(usage)
         call.answered = call.finished = this_round.started = True
-
-    @property
-    def started(self) -> bool:
-        """Whether the provider sent anything but an error."""
-        return any(each.started for each in self._rounds)
 
     @property
     def awaited_prompt_tokens(self) -> int:
@@ -3381,6 +3338,10 @@ NEW_POOL_COUNTER_LOCK = "new pool counter"
 POOL_LOCKS = 64
 
 WorkResult = TypeVar("WorkResult")
+
+def insert_on(dialect: Dialect) -> Any:
+    """The insert of a database's own dialect, which can say what becomes of a row that is there."""
+    return insert_on_sqlite if dialect.name == "sqlite" else insert_on_postgresql
 
 def new_deadline() -> float:
     """When whoever comes now has waited long enough, by `time.monotonic`."""
@@ -3894,7 +3855,7 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
 # For so long a worker may not know of a rename that it hasn't seen itself.
 REFRESH_SECONDS = 5
-# A longer name in the policies is matched but not remembered, nor is one with a NUL.
+# A longer name in the policies is matched but not remembered, nor is one that no database stores.
 LONGEST_REMEMBERED = 255
 MOST_NOTES_IN_FORM = 10
 MOST_UNPRICED = 1_000
@@ -4058,12 +4019,14 @@ class IdentityReader:
         away = {key for key in alive if not by_id and fold_name(known[key]) != table.key}
         for key in alive:
             open_to_doubt = bool(others) and key in away
-            self.note_key(self.doubtful if open_to_doubt else self.sure, kind, key, table.key)
+            names = self.doubtful if open_to_doubt else self.sure
+            names.setdefault((kind, key), {})[table.key] = None
             self.tables.setdefault((kind, key), []).append(table)
-            if len(table.key) <= LONGEST_REMEMBERED and "\x00" not in table.key:
-                self.matched.add(RememberedName(kind, table.key, key, stored_name(known[key])))
+            if clean_text(table.key, LONGEST_REMEMBERED) == table.key:
+                last_seen = clean_text(known[key], LONGEST_REMEMBERED)
+                self.matched.add(RememberedName(kind, table.key, key, last_seen))
         for key in others:
-            self.note_key(self.doubtful, kind, key, table.key)
+            self.doubtful.setdefault((kind, key), {})[table.key] = None
         self.report(table, alive, away, others)
 
     def meant_ids(self, table: NamedTable, holders: list[str]) -> tuple[set[str], bool]:
@@ -4080,12 +4043,6 @@ class IdentityReader:
             return alive, False
         exact = {key for key in holders if known[key] == table.written}
         return exact or set(holders), False
-
-    @staticmethod
-    def note_key(
-        where: dict[tuple[str, str], dict[str, None]], kind: str, key: str, name: str
-    ) -> None:
-        where.setdefault((kind, key), {})[name] = None
 
     def report(
         self, table: NamedTable, alive: Collection[str], away: Collection[str], others: list[str]
@@ -4144,20 +4101,17 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
             header = table_header("model", rule.glob)
             hint = spelled_like(rule.glob, known)
             yield f"{header} fits no model that Open WebUI has{hint}"
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
-    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
-    for header, limits in headed:
-        for limit in limits or ():
+    for table in policies.tables:
+        for limit in table.limits or ():
             if not any(glob_fits(limit.model_glob, name) for name in known):
+                header = table_header(table.kind, table.name)
                 hint = spelled_like(limit.model_glob, known)
                 yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """A sentence for each model, by all its names, that limits in money don't count."""
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
-    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
+    limits = [limit for table in policies.tables for limit in table.limits or ()]
+    globs = {limit.model_glob for limit in limits if limit.measure == "cost"}
     for names in seen:
         fits = any(glob_fits(glob, name) for glob in globs for name in names)
         rule = find_model_rule(policies, names)
@@ -4168,10 +4122,6 @@ def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Ite
                 f" without a cost. Give it an input_price and an output_price."
             )
 
-def stored_name(name: str) -> str:
-    """A name as a database takes it."""
-    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
-
 def read_remembered(connection: Connection) -> frozenset[RememberedName]:
     """Whom the names in the policies have meant so far."""
     names = names_table.c
@@ -4180,8 +4130,7 @@ def read_remembered(connection: Connection) -> frozenset[RememberedName]:
 
 def remember(connection: Connection, names: Iterable[RememberedName], now: int) -> None:
     """Write down whom names have meant; another worker may just have done so."""
-    sqlite = connection.dialect.name == "sqlite"
-    insert: Any = insert_on_sqlite if sqlite else insert_on_postgresql
+    insert = insert_on(connection.dialect)
     for one in sorted(names, key=lambda one: (one.kind, one.name, one.id)):
         row = insert(names_table).values(
             kind=one.kind, name=one.name, id=one.id, last_seen=one.last_seen, created_at=now
@@ -4409,9 +4358,8 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
     """
     if applied.limit.is_moment:
         return 0, NO_END
-    rolling = applied.limit.period.rolling
-    if rolling is not None:
-        return at - int(rolling.total_seconds()) + 1, NO_END
+    if seconds := applied.limit.period.seconds:
+        return at - seconds + 1, NO_END
     return int(applied.window.start.timestamp()), int(applied.window.end.timestamp())
 
 def counter_id(applied: AppliedLimit) -> str:
@@ -4419,10 +4367,10 @@ def counter_id(applied: AppliedLimit) -> str:
 
     No scope begins with "via ", and a model's id may hold anything.
     """
-    rolling = applied.limit.period.rolling
+    seconds = applied.limit.period.seconds
     window = (
-        f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
-        if rolling is not None
+        f"{ROLLING_MARK.strip()} {seconds}"
+        if seconds
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
     via = f"via {applied.limit.source} " if applied.limit.source else ""
@@ -4448,6 +4396,11 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     """The same for one record already read."""
     kind, _, key = scope.partition(":")
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
+
+def scopes_of(user_id: str, group_ids: str) -> tuple[str, ...]:
+    """Every scope that a record belongs to."""
+    groups = (f"group:{group}" for group in split_names(group_ids))
+    return (f"user:{user_id}", *groups, EVERYONE)
 
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
@@ -4559,7 +4512,6 @@ def sum_for_limits(
     """What each of these limits counts of one scope's settled records, in one statement.
 
     Args:
-        connection: The ledger's.
         read_from: A scope to which the records of all these limits belong.
         limits: What each counts, by their counters.
         begins: From which second on each one counts.
@@ -4625,12 +4577,16 @@ def is_outdated(counter: Counter, applied: AppliedLimit, at: int) -> bool:
     it was made of. After a clock has stepped back nothing that is recorded now would be in it, or
     what left it too early is missing.
     """
-    rolling = applied.limit.period.rolling
-    if rolling is None:
+    seconds = applied.limit.period.seconds
+    if not seconds:
         return False
     moved = counted_window(applied, at)[0] - counter.window_start
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
-    return abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived
+    return is_outlived(seconds, moved, counter.window_end, at)
+
+def is_outlived(seconds: int, moved: int, end: int, at: int) -> bool:
+    """The same for a rolling window so long whose start has moved so far."""
+    outlived = end < at + CLOCK_TOLERANCE_SECONDS // 2
+    return abs(moved) >= seconds or moved < -STEP_SECONDS or outlived
 
 def move_rolling_counters(
     connection: Connection,
@@ -4706,16 +4662,10 @@ ResetKey = tuple[str, str, int]  # a counter, a measure and the amount
 KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
     literal_column("'counter'"),
-    counters_table.c.id,
-    counters_table.c.scope,
-    counters_table.c.model_glob,
-    counters_table.c.window_start,
-    counters_table.c.window_end,
+    *counters_table.c["id", "scope", "model_glob", "window_start", "window_end"],
     *AMOUNT_COLUMNS,
     counters_table.c.source,
-    grants_table.c.measure,
-    grants_table.c.period,
-    grants_table.c.amount,
+    *grants_table.c["measure", "period", "amount"],
 ).outerjoin_from(
     counters_table,
     grants_table,
@@ -4728,16 +4678,11 @@ COUNTERS = select(
 )
 RUNNING = select(
     literal_column("'running'"),
-    records_table.c.user_id,
-    records_table.c.group_ids,
-    records_table.c.model_names,
-    records_table.c.created_at,
+    *records_table.c["user_id", "group_ids", "model_names", "created_at"],
     null(),
     *COUNTED_COLUMNS,
     records_table.c.source,
-    null(),
-    null(),
-    null(),
+    *(null(), null(), null()),
 ).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
 
 @dataclass(frozen=True, slots=True)
@@ -4750,6 +4695,12 @@ class RunningReply:
     source: str
     created_at: int
     reserved: Amounts
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> RunningReply:
+        """One of the rows of `RUNNING`."""
+        _, user_id, group_ids, names, created_at, _, *sums, source = row[:11]
+        return cls(user_id, group_ids, names, source, created_at, Amounts(*sums))
 
     def counts_for(self, applied: AppliedLimit, at: int) -> bool:
         """Whether a limit counts it at the second `at`."""
@@ -4818,17 +4769,13 @@ def read_snapshot(
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
     rows = connection.execute(statement, {**values, **number_values(name, keys)})
-    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts, source = Amounts(*numbers[:4]), numbers[4]
-        if kind == "running":
-            snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
-            )
+    for row in rows:
+        if row[0] == "running":
+            snapshot.running.append(RunningReply.of(row))
             continue
-        counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
-        )
-        measure, period, granted = numbers[5:]
+        _, key, scope, glob, start, end, *sums, source, measure, period, granted = row
+        counter = Counter(key, scope, glob, start, end, Amounts(*sums), source)
+        counter = snapshot.counters.setdefault(key, counter)
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot
@@ -4897,10 +4844,7 @@ def latest_reset(applied: AppliedLimit, at: int) -> datetime:
     return applied.window.end if rolling is None else datetime.fromtimestamp(at, UTC) + rolling
 
 def with_resets(
-    connection: Connection,
-    states: Sequence[LimitState],
-    at: int,
-    known: KnownResets | None = None,
+    connection: Connection, states: Sequence[LimitState], at: int, known: KnownResets | None = None
 ) -> tuple[LimitState, ...]:
     """The same states; a rolling limit that is reached says when it admits requests again.
 
@@ -4954,13 +4898,7 @@ def read_leaving(
     """
     columns = records_table.c
     oldest = (
-        select(
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.created_at,
-            *COUNTED_COLUMNS,
-        )
+        select(*columns["group_ids", "model_names", "source", "created_at"], *COUNTED_COLUMNS)
         .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
@@ -5041,8 +4979,7 @@ def key_of_reservation(reservation: Reservation) -> RecordKey:
 
 def key_of_row(row: Row[Any]) -> RecordKey:
     """The key of a record that was read."""
-    groups = (f"group:{group}" for group in split_names(row.group_ids))
-    scopes = (f"user:{row.user_id}", *groups, EVERYONE)
+    scopes = scopes_of(row.user_id, row.group_ids)
     return RecordKey(row.id, scopes, row.model_names, row.source, row.created_at)
 
 def charge_of_row(row: Row[Any]) -> Charge:
@@ -5144,8 +5081,11 @@ def read_snapshot_of(
     connection.exec_driver_sql("COMMIT")
     return result
 
+# The columns by which a grant names the limit that it adds to.
+GRANT_KEY = tuple(grants_table.c["scope", "measure", "model_glob", "period", "source"])
+
 def grant_key(applied: AppliedLimit) -> GrantKey:
-    """The columns by which a grant names the limit that it adds to."""
+    """What a grant for this limit has in `GRANT_KEY`."""
     limit = applied.limit
     return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
@@ -5169,14 +5109,9 @@ def open_counters(sqlite: bool) -> Select[Any]:
         listed = func.json_each(bindparam("scopes", type_=Text())).table_valued("value")
         among = columns.scope.in_(select(listed.c.value))
     return select(
-        columns.id,
-        columns.window_start,
-        columns.window_end,
+        *columns["id", "window_start", "window_end"],
         columns.input_tokens + columns.output_tokens,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.requests,
-        columns.cost_micros,
+        *columns["input_tokens", "output_tokens", "requests", "cost_micros"],
     ).where(among, columns.window_end > bindparam("at"))
 
 def read_counters(connection: Connection, scopes: Collection[str], at: int) -> dict[str, Row[Any]]:
@@ -5190,8 +5125,8 @@ def read_granted(
 ) -> Mapping[GrantKey, int]:
     """What administrators have added to limits, or to those of one scope, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
-    query = select(*key, func.sum(columns.amount)).where(columns.expires_at > at).group_by(*key)
+    sums = select(*GRANT_KEY, func.sum(columns.amount)).group_by(*GRANT_KEY)
+    query = sums.where(columns.expires_at > at)
     if scope is not None:
         query = query.where(columns.scope == scope)
     return {tuple(names): int(amount) for *names, amount in connection.execute(query).all()}
@@ -5204,14 +5139,10 @@ def read_running(
     if scope is not None and scope.startswith("user:"):
         query = query.where(records_table.c.user_id == scope.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
-        query, {"except_id": ""}
-    ):
-        amounts, source = Amounts(*rest[:4]), rest[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
-        groups = (f"group:{group}" for group in split_names(group_ids))
-        for scope in (f"user:{user_id}", *groups, EVERYONE):
-            running[scope].append(reply)
+    for row in connection.execute(query, {"except_id": ""}):
+        reply = RunningReply.of(row)
+        for each in scopes_of(reply.user_id, reply.group_ids):
+            running[each].append(reply)
     return running
 
 @dataclass(frozen=True, slots=True)
@@ -5239,10 +5170,9 @@ class CountedSpan:
     @classmethod
     def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
         """The span of a limit at the second `at`."""
-        source, rolling = applied.limit.source, applied.limit.period.rolling
+        source, seconds = applied.limit.source, applied.limit.period.seconds
         id_start = f"via {source} " if source else ""
         id_end = counter_id(applied).removeprefix(id_start + applied.scope)
-        seconds = 0 if rolling is None else int(rolling.total_seconds())
         adds_up, reset_at = not applied.limit.is_moment, latest_reset(applied, at)
         return cls(id_start, id_end, *counted_window(applied, at), seconds, reset_at, adds_up)
 
@@ -5256,8 +5186,7 @@ class CountedSpan:
         if counter is None or not self.rolling:
             return 0, 0, 0
         moved = self.start - counter[1]
-        outlived = counter[2] < at + CLOCK_TOLERANCE_SECONDS // 2
-        if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
+        if is_outlived(self.rolling, moved, counter[2], at):
             return 1, self.start, NO_END
         return (-1, counter[1], self.start) if moved > 0 else (0, 0, 0)
 
@@ -5294,7 +5223,6 @@ def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int
     """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
-        connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
     found: WindowSums = defaultdict(list)
@@ -5310,10 +5238,6 @@ class LimitReader:
 
     Nothing is written and no lock is needed, if the connection sees one moment of the database.
     However many limits are asked for at once, it takes few statements.
-
-    Args:
-        connection: The ledger's.
-        at: The instant.
     """
 
     def __init__(self, connection: Connection, at: datetime) -> None:
@@ -5465,15 +5389,10 @@ def between(
 def summed_rollups(length: int, since: int, until: int) -> Summed:
     """The rollups of all stretches of a length, in seconds, between two of their limits."""
     columns = rollups_table.c
-    sums = (
-        columns.requests,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.cost_micros,
-        columns.estimated_requests,
-    )
+    names = ("requests", "input_tokens", "output_tokens", "cost_micros", "estimated_requests")
+    sums = tuple(func.sum(columns[name]) for name in names)
     condition = and_(columns.seconds == length, between(columns.start, since, until))
-    return Summed(rollups_table, columns.start, tuple(map(func.sum, sums)), condition)
+    return Summed(rollups_table, columns.start, sums, condition)
 
 def find_summed(
     connection: Connection, wanted: Iterable[str], since: int | None, until: int | None
@@ -5481,7 +5400,6 @@ def find_summed(
     """Where the sums of a span by some dimensions come from: each record is in one of these.
 
     Args:
-        connection: The ledger's.
         wanted: The dimensions.
         since: The first second; None: from the first record on.
         until: The second after the last one; None: to the last record.
@@ -5517,11 +5435,7 @@ def roll_up_next(connection: Connection, now: int) -> bool:
     """Roll up the earliest block that isn't, if it has settled; returns whether there was one.
 
     Blocks are taken in the order of time, but for those without records: whatever lies between two
-    that are rolled up is rolled up, too.
-
-    Args:
-        connection: In a transaction.
-        now: In seconds since 1970.
+    that are rolled up is rolled up, too. `now` is in seconds since 1970.
     """
     drop_rollups(connection, since=now - UNSETTLED_SECONDS)  # made by a clock that was ahead
     columns, rolled_up = records_table.c, find_rolled_up(connection)
@@ -5609,10 +5523,6 @@ def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
 def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
     """How far the clock in a zone is ahead of UTC."""
     return int(zone_offset(instant, zone).total_seconds())
-
-def day_of_number(number: int) -> date:
-    """The date of a number that `day_number` gave."""
-    return FIRST_DAY + timedelta(days=number)
 
 # What records add up to
 
@@ -5734,10 +5644,7 @@ def first_and_last(connection: Connection, selection: Selection) -> tuple[int, i
     return None if first is None or last is None else (first, last)
 
 def sum_records(
-    connection: Connection,
-    selection: Selection,
-    wanted: Sequence[str],
-    most: int | None = None,
+    connection: Connection, selection: Selection, wanted: Sequence[str], most: int | None = None
 ) -> dict[RowKey, Numbers]:
     """What records add up to, by the values of some dimensions, as `Sums` takes it.
 
@@ -5745,7 +5652,6 @@ def sum_records(
     here. A record of a user in several groups counts in each of them, one in none under None.
 
     Args:
-        connection: The ledger's.
         selection: Which records count.
         wanted: The dimensions, in the order of `DIMENSIONS`.
         most: Where there are more sums than that, the rest isn't read.
@@ -5774,7 +5680,7 @@ def sum_records(
             key = list(row[: len(wanted)])
             part = tuple(int(value or 0) for value in row[len(wanted) :])
             if day_at is not None:
-                key[day_at] = day_of_number(key[day_at]).isoformat()
+                key[day_at] = (FIRST_DAY + timedelta(days=key[day_at])).isoformat()
             groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
             for group in groups:
                 if group_at is not None:
@@ -5808,19 +5714,12 @@ def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, 
 
 def read_latest(connection: Connection, selection: Selection, most: int) -> Sequence[Row[Any]]:
     """The latest records, the newest first."""
-    columns = records_table.c
+    columns = records_table.c[
+        *("created_at", "model_id", "model_names", "source", "state", "input_tokens"),
+        *("output_tokens", "cost_micros", "estimated"),
+    ]
     return connection.execute(
-        select(
-            columns.created_at,
-            columns.model_id,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cost_micros,
-            columns.estimated,
-        )
+        select(*columns)
         .where(selection.records.condition)
         .order_by(columns.created_at.desc())
         .limit(most)
@@ -5845,20 +5744,9 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
     columns = records_table.c
     query = (
         select(
-            columns.created_at,
-            columns.user_id,
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.settled_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
+            *columns["created_at", "user_id", "group_ids", "model_names", "source", "state"],
+            *columns["settled_at", "counted", "weighted_input_tokens", "weighted_output_tokens"],
+            *columns["cost_micros", "input_tokens", "output_tokens", "cached_input_tokens"],
             type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
             columns.id,
         )
@@ -5872,11 +5760,7 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
 
 # Public, as are the columns of DIMENSIONS: other programs read them.
 SUM_COLUMNS = (
-    "requests",
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cost_usd",
+    *("requests", "input_tokens", "output_tokens", "total_tokens", "cost_usd"),
     "estimated_requests",
 )
 # What a spreadsheet takes for the beginning of a formula: at a cell's start, which to half of the
@@ -5946,16 +5830,10 @@ def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
         sums.estimated_requests,
     )
 
-def sums_row(sums: Sums) -> dict[str, int | float]:
+def sums_row(sums: Sums) -> dict[str, Any]:
     """The same as JSON has them; money as a number."""
-    return {
-        "requests": sums.requests,
-        "input_tokens": sums.input_tokens,
-        "output_tokens": sums.output_tokens,
-        "total_tokens": sums.total_tokens,
-        "cost_usd": sums.cost_micros / 1_000_000,
-        "estimated_requests": sums.estimated_requests,
-    }
+    values = dict[str, Any](zip(SUM_COLUMNS, sum_values(sums), strict=True))
+    return {**values, "cost_usd": sums.cost_micros / 1_000_000}
 
 def json_line(row: UsageRow) -> str:
     """A row as a JSON object; an encoder would take a while to be made for each of thousands."""
@@ -6010,11 +5888,9 @@ class Change:
     after: tuple[LimitState, ...]
     grants: tuple[NewGrant, ...] = ()
 
-def window_end(applied: AppliedLimit, now: datetime) -> int:
-    """The second at which a limit's window ends; of a rolling one, a period from now."""
-    rolling = applied.limit.period.rolling
-    end = applied.window.end if rolling is None else now + rolling
-    return int(end.timestamp())
+def grant_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second until which a grant counts: a limit's window ends, or a period has passed."""
+    return int(latest_reset(applied, int(now.timestamp())).timestamp())
 
 def add_grants(
     connection: Connection,
@@ -6027,34 +5903,24 @@ def add_grants(
     """Write grants, in a transaction under the locks of all scopes concerned.
 
     Args:
-        connection: In that transaction; no reply of these scopes is settled during it.
         limits: The limits that change.
         make: What to add, given the ledger as it is then.
         by: Who grants.
-        reason: Why.
-        now: When they are granted.
     """
     before, grants = read_states(connection, limits, now), tuple(make(connection))
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        scope, measure, model_glob, period, source = grant_key(new.applied)
-        connection.execute(
-            grants_table.insert().values(
-                id=new.id,
-                scope=scope,
-                measure=measure,
-                model_glob=model_glob,
-                period=period,
-                source=source,
-                amount=new.amount,
-                kind=new.kind,
-                granted_by=by,
-                reason=reason,
-                created_at=int(now.timestamp()),
-                expires_at=new.expires_at,
-            )
-        )
+        values = dict[Any, Any](zip(GRANT_KEY, grant_key(new.applied), strict=True)) | {
+            "id": new.id,
+            "amount": new.amount,
+            "kind": new.kind,
+            "granted_by": by,
+            "reason": reason,
+            "created_at": int(now.timestamp()),
+            "expires_at": new.expires_at,
+        }
+        connection.execute(grants_table.insert().values(values))
     return Change(before, read_states(connection, limits, now), grants)
 
 def find_grant(connection: Connection, key: str, now: datetime) -> Row[tuple[object, ...]] | None:
@@ -6091,23 +5957,17 @@ def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: da
 def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
     applied, second = state.applied, int(now.timestamp())
-    scope, measure, model_glob, period, source = grant_key(applied)
+    same = (column == name for column, name in zip(GRANT_KEY, grant_key(applied), strict=True))
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
-            grants_table.c.scope == scope,
-            grants_table.c.measure == measure,
-            grants_table.c.model_glob == model_glob,
-            grants_table.c.period == period,
-            grants_table.c.source == source,
-            grants_table.c.kind == "reset",
-            grants_table.c.expires_at > second,
+            *same, grants_table.c.kind == "reset", grants_table.c.expires_at > second
         )
     )
     amount = state.used - int(earlier or 0)
     if amount <= 0:
         return
     if applied.limit.period.rolling is None:
-        yield NewGrant(applied, amount, window_end(applied, now), "reset")
+        yield NewGrant(applied, amount, grant_end(applied, now), "reset")
         return
     for expires_at, part in rolling_parts(connection, applied, amount, second).items():
         yield NewGrant(applied, part, expires_at, "reset")
@@ -6183,13 +6043,7 @@ ANY_MODEL = None  # where those of a model aren't known, it is expected to be li
 OTHER_SOURCES = ("task", "backfill")
 
 NEWEST_RECORDS = (
-    select(
-        records_table.c.model_id,
-        records_table.c.user_id,
-        records_table.c.output_tokens,
-        records_table.c.source,
-        records_table.c.state,
-    )
+    select(*records_table.c["model_id", "user_id", "output_tokens", "source", "state"])
     .order_by(records_table.c.created_at.desc())
     .limit(RECORDS_READ)
 )
@@ -6286,7 +6140,6 @@ def keep_version(
     """Write down a text that is being saved, and what stood there before if that isn't known.
 
     Args:
-        connection: In a transaction.
         before: The text that is in force.
         text: The new one.
         by: Who saves it.
@@ -6322,7 +6175,7 @@ def drop_versions(connection: Connection, ids: Collection[str]) -> None:
     connection.execute(policies_table.delete().where(policies_table.c.id.in_(ids)))
 
 # ==================================== helpers/ledger/ledger.py ====================================
-# The ledger: reserve, settle, check, renew and sweep, each one transaction.
+# The ledger: reserve, settle, grow, renew and sweep, each one transaction.
 
 # How long a request or a page may wait until whom the policies mean is written down.
 REMEMBER_SECONDS = 1.0
@@ -6395,8 +6248,8 @@ def settle_record(
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
-    All of them raise `LedgerError` where the database can't be reached or is too busy, and
-    `LedgerDataError` where it refuses what is to be written.
+    All of them raise `LedgerError` where the database can't be reached or is too busy at the
+    deadline (by `time.monotonic`), and `LedgerDataError` where it refuses what is to be written.
 
     Args:
         engine: A synchronous engine on SQLite or PostgreSQL.
@@ -6417,7 +6270,7 @@ class Ledger:
         self._worker = worker
         self._clock = clock
         self._transactions = TransactionRunner(engine, schema, keep_connections)
-        self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
+        self._insert = insert_on(engine.dialect)
         self._prepared = False
         self._file: tuple[int, int] | None = None  # in which it was prepared
         self._refused = 0  # statements, before the tables were looked at last
@@ -6465,11 +6318,6 @@ class Ledger:
         """Run `work` in a transaction, during which no reply of these scopes is settled."""
         self.prepare(deadline)
         return self._transactions.run(work, scopes, deadline=deadline)
-
-    def read_names(self) -> frozenset[RememberedName]:
-        """Whom the names in the policies have meant so far."""
-        self.prepare()
-        return self._transactions.read(read_remembered)
 
     def write_names(self, names: Collection[RememberedName]) -> None:
         """Remember whom names in the policies mean."""
@@ -6537,7 +6385,7 @@ class Ledger:
             soft_limit_percent: From where a limit without thresholds of its own warns.
             announce: Whether the user can be told; else no warning is marked as given.
             may_exist: Whether an earlier try may have been written after all.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
         """
         self.prepare(deadline)
 
@@ -6595,9 +6443,9 @@ class Ledger:
             alert_percent: From where a limit without thresholds of its own is crossed, if the
                 administrator is to be told; None if not.
             reason: Why it is released, or settled before its end.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
         """
-        self.prepare()
+        self.prepare(deadline)
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
@@ -6620,23 +6468,6 @@ class Ledger:
         crossed = Decision(settlement.crossed).with_states(decision.states).states
         return replace(settlement, decision=decision, crossed=crossed)
 
-    def check(
-        self,
-        reservation: Reservation,
-        limits: Sequence[AppliedLimit],
-        deadline: float | None = None,
-    ) -> Decision:
-        """Where the limits stand without this reservation; nothing is reserved."""
-        self.prepare(deadline)
-        decision = self._transactions.run(
-            lambda connection: Decision(
-                read_limit_states(connection, limits, self._now(), reservation.id)
-            ),
-            limit_scopes(reservation.subject, limits),
-            deadline=deadline,
-        )
-        return self._with_resets(decision)
-
     def grow(
         self,
         reservation: Reservation,
@@ -6651,7 +6482,7 @@ class Ledger:
             hold: What to hold for it, given where its limits stand without it. It may be asked
                 twice.
             limits: The limits that count for it.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
 
         Returns:
             Where its limits stand without it.
@@ -7752,15 +7583,15 @@ PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static re
 :root[data-theme="light"] { color-scheme: light; }
 :root[data-theme="dark"] { color-scheme: dark; }
 * { box-sizing: border-box; }
-html { background: var(--page); }
 body { margin: 0 auto; max-width: 84rem; padding: .75rem 1rem 3rem; color: var(--text);
-  background: var(--page); overflow-wrap: anywhere; font-variant-numeric: tabular-nums;
-  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+  background: var(--page); overflow-wrap: anywhere;
+  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
+  font-variant-numeric: tabular-nums; }
 h1 { font-size: 1.5rem; margin: .5rem 0; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; padding-bottom: .2rem;
   border-bottom: 1px solid var(--line); }
 .card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; }
-p { margin: .4rem 0; }
+p, ol.note { margin: .4rem 0; }
 a { color: var(--accent); }
 .note { color: var(--faint); font-size: .9rem; }
 .bad { color: var(--bad); }
@@ -7776,8 +7607,7 @@ main[aria-busy]:empty::before { content: "…"; }
 /* Boxes */
 .totals { display: grid; gap: .6rem; margin: 1rem 0;
   grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
-.totals div, .card, fieldset, tbody tr { border-radius: 8px; }
-.totals div, .card, fieldset { border: 1px solid var(--line); }
+.totals div, .card, fieldset { border: 1px solid var(--line); border-radius: 8px; }
 .totals div, .card { padding: .6rem .8rem; background: var(--raised); }
 dt { color: var(--faint); font-size: .85rem; }
 dd { margin: 0; }
@@ -7793,14 +7623,14 @@ dd { margin: 0; }
 /* Bars and charts */
 .meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
   background: var(--page); border: 1px solid var(--strong); }
-.meter i { background: var(--first); }
+.near { --state: var(--warn); }
+.over { --state: var(--bad); }
+.meter i { background: var(--state, var(--first)); }
 .meter i + i { background: repeating-linear-gradient(135deg, var(--first) 0 3px,
   transparent 3px 6px); }
-.near .meter i:first-child { background: var(--warn); }
-.over .meter i:first-child { background: var(--bad); }
 figure { margin: 0; }
-.days { display: flex; height: 10rem; margin-bottom: 1.8rem; border: solid var(--line);
-  border-width: 1px 0; }
+.days { display: flex; height: 10rem; margin-bottom: 1.8rem;
+  border-block: 1px solid var(--line); }
 .days div { flex: 0 1 3rem; min-width: 0; display: flex; flex-direction: column;
   justify-content: end; position: relative; }
 .days i { margin-inline-end: 8%; }
@@ -7821,8 +7651,7 @@ thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
 tbody th { font-weight: 400; }
 .n { text-align: end; }
 td.n, td.t, tbody th.t { white-space: nowrap; }
-tr.over { --edge: 5px solid var(--bad); }
-tr.near { --edge: 5px solid var(--warn); }
+tr:is(.near, .over) { --edge: 5px solid var(--state); }
 tr > :first-child { border-inline-start: var(--edge, 0); }
 summary { cursor: pointer; width: fit-content; }
 @media screen and (max-width: 64rem) {
@@ -7832,7 +7661,7 @@ summary { cursor: pointer; width: fit-content; }
   thead th { padding: .1rem 0; border: 0; }
   .plain thead { display: none; }
   tbody tr { border: 1px solid var(--line); border-inline-start: var(--edge, 1px solid var(--line));
-    padding: .3rem .6rem; background: var(--raised); }
+    border-radius: 8px; padding: .3rem .6rem; background: var(--raised); }
   tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
     padding: .12rem 0; text-align: end; }
   tbody td:empty { display: none; }
@@ -7875,7 +7704,8 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
   background: var(--raised); }
 .said.bad { border-color: var(--bad); color: var(--text); }
 .said:empty { display: none; }
-.said ul { margin: 0; padding-inline-start: 1.2rem; }
+.said ul { margin: 0; }
+.said ul, .errors, ol.note { padding-inline-start: 1.3rem; }
 .editor { display: flex; border: 1px solid var(--strong); border-radius: 6px; overflow: hidden;
   height: 26rem; max-height: 75vh; font: 14px/1.5 ui-monospace, Consolas, monospace; }
 .editor:focus-within { outline: 3px solid var(--accent); outline-offset: 1px; }
@@ -7885,10 +7715,8 @@ th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit;
 .editor li.bad { color: var(--page); background: var(--bad); }
 .editor textarea { flex: 1; min-width: 0; border: 0; border-radius: 0; resize: none; outline: none;
   font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
-.errors { padding-inline-start: 1.2rem; }
 .errors button { padding: 0 .4rem; min-height: 0; }
 code { font: .92em ui-monospace, Consolas, monospace; }
-ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 @media print {
   :root:root { color-scheme: light; }
   .bar, form, .row > :not(h1) { display: none; }
@@ -7938,6 +7766,9 @@ function chooseLanguage() {
   return "en";
 }
 
+const inLanguage = (element) => Object.assign(element, {
+  lang: tag, dir: languages.rtl.includes(tag) ? "rtl" : "ltr",
+});
 const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
 const digits = () => `${tag}-u-nu-latn`;
 const number = (value, options, language = digits()) =>
@@ -7985,7 +7816,7 @@ const tableSection = (title, columns, rows, options) =>
 const field = (text, input) => el("label.wide", text, input);
 const form = (name, submit, ...parts) => el(name, { onsubmit: (event) => {
   event.preventDefault();
-  submit();
+  submit(event.submitter);
 } }, parts);
 const fields = (title, submit, ...parts) =>
   form("form", submit, el("fieldset", el("legend", title), parts));
@@ -8009,12 +7840,8 @@ const columnOf = (kind, write) => (key, name, show = (row) => write(row[key]), .
   ({ ...column(key, name, show, ...more), kind });
 const figures = columnOf(".n", number), costs = columnOf(".n", money), times = columnOf(".t", when);
 
-/**
- * @param {string} caption
- * @param {Column[]} columns
- * @param {any[]} rows
- * @param {TableOptions} options
- */
+/** @param {string} caption @param {Column[]} columns @param {any[]} rows
+ * @param {TableOptions} options */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
   if (!rows.length) return [beside && el(".row", beside), note(t("nothing"))];
@@ -8063,36 +7890,35 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
 }
 
 // The columns of use: a cost only where anything has a price.
+const costColumn = (rows) =>
+  rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : [];
 const useColumns = (rows) => [
-  ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
-    .filter(([key]) => rows.some((row) => key in row))
-    .map(([key, word]) => figures(key, t(word))),
-  ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
+  ...["requests", "input_tokens", "output_tokens"]
+    .filter((key) => rows.some((row) => key in row))
+    .map((key) => figures(key, t(key.replace("_tokens", "")))), ...costColumn(rows),
 ];
 
 // Limits. Those of one moment, per request and at once, add nothing up.
 
 /** @param {Limit} limit */
 const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
-const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
 /** @param {Limit} limit */
 const warnedAt = (limit) =>
   Number(/ warn (\d+)%/.exec(limit.limit)?.[1] ?? state.me?.soft_limit_percent ?? 80);
 const isOwn = (limit) => limit.scope === "user";
-const left = (limit) => amount(limit, Math.max(0, limit.remaining));
-const percent = (limit) => number(share(limit) / 100, { style: "percent" });
-const textOf = (limit) => limit.text || limit.limit || "";
+const left = (limit) => amount(limit, limit.remaining);
+const percent = (limit) => number(limit.percent / 100, { style: "percent" });
 /** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
-  : share(limit) >= warnedAt(limit) ? ".near" : "";
+  : limit.percent >= warnedAt(limit) ? ".near" : "";
 // Those that are reached come first, then those that are near; else as the policy has them.
 const urgency = (limit) => ["", ".near", ".over"].indexOf(kindOf(limit));
 /** @param {Limit[]} limits */
 const countable = (limits) => limits.filter((limit) => !isMoment(limit))
   .toSorted((one, other) => urgency(other) - urgency(one));
 /** @param {Limit[]} limits */
-const mostUsed = (limits) => countable(limits)
-  .toSorted((one, other) => urgency(other) - urgency(one) || share(other) - share(one))[0];
+const mostUsed = (limits) =>
+  countable(limits.toSorted((one, other) => other.percent - one.percent))[0];
 
 /** @param {Limit} limit */
 function limitCard(limit) {
@@ -8100,11 +7926,11 @@ function limitCard(limit) {
     part("i", "width", limit.amount > 0 ? value : 1, limit.amount || 1));
   const kind = kindOf(limit), used = amount(limit, limit.used);
   return el(`li.card${kind}`,
-    el("h2", own(textOf(limit)), " ",
+    el("h2", own(limit.text), " ",
       kind === ".over" && [el("span.tag.bad", t("reached")), " "],
       !isOwn(limit) && el("span.tag", t("shared"), ": ", own(limit.scope))),
-    el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
-      "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
+    el(".meter", { role: "meter", "aria-label": limit.text, "aria-valuemin": 0,
+      "aria-valuemax": 100, "aria-valuenow": Math.min(100, limit.percent),
       "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
     pairs("dl", [
       [t("left"), left(limit)],
@@ -8117,14 +7943,16 @@ function limitCard(limit) {
 
 const limitCards = (limits) => [
   el("ul.cards", countable(limits).map(limitCard)),
-  list(limits.filter(isMoment).map((limit) => own(textOf(limit)))),
+  list(limits.filter(isMoment).map((limit) => own(limit.text))),
 ];
 
 /** @param {Me["days"]} rows */
 function dayChart(rows) {
+  if (!rows.length) return note(t("nothing"));
   const by = new Map(rows.map((row) => [row.day, row])), days = [];
   // Days without any use are days as well.
-  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day ?? ""); at += 864e5) {
+  const last = Date.parse(rows[rows.length - 1].day);
+  for (let at = Date.parse(rows[0].day); at <= last; at += 864e5) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
@@ -8137,20 +7965,17 @@ function dayChart(rows) {
     part("i.second", "height", one.output_tokens, most),
     part("i.first", "height", one.input_tokens, most),
     at % every === 0 && at + every <= days.length && el("span", day(one.day)))));
-  return rows.length ? [
+  return [
     el("figure", note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
       note(el("i.key.first"), t("input"), " ", el("i.key.second"), t("output"))),
     el("details", el("summary", `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
-  ] : note(t("nothing"));
+  ];
 }
 
 // A user's limits and use, for the user or for an administrator
 
-/**
- * @param {Me} data
- * @param {unknown} [afterLimits]
- */
+/** @param {Me} data @param {unknown} [afterLimits] */
 function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
@@ -8170,19 +7995,16 @@ function userParts(data, afterLimits) {
   ];
 }
 
-const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
+const required = (placeholder, more) => el("input", { required: true, placeholder, ...more });
+const reasonInput = (more) => required("", { maxlength: 200, ...more });
 
-/**
- * @param {Grant[]} grants
- * @param {Limit[]} limits
- * @param {(grant: Grant, reason: string, control: Element) => void} [revoke]
- */
+/** @param {Grant[]} grants @param {Limit[]} limits @param {Function} [revoke] */
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
-    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+    const one = limits.find((limit) => isOwn(limit) === isOwn(row) &&
       ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
-    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+    return one ? one.text : `${row.measure.replace("_", " ")}/${row.period}`;
   };
   return rows.length > 0 && tableSection(t("grants"), [
     column("limit", t("limit"), granted),
@@ -8192,8 +8014,8 @@ function grantTable(grants, limits, revoke) {
     ...(revoke ? [column("id", "Revoke", (row) => {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
-      const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
-      return form("form.row", () => revoke(row, why.value, control), why, control);
+      return form("form.row", (control) => revoke(row, why.value, control), why,
+        el("button", { "aria-label": `Revoke ${what}` }, "Revoke"));
     })] : []),
   ], rows, { plain: true });
 }
@@ -8208,39 +8030,40 @@ async function myView() {
 
 function since() {
   const from = new Date();
-  if (state.period === "month") from.setDate(1);
-  else from.setDate(from.getDate() - Number(state.period) + 1);
+  from.setDate(state.period === "month" ? 1 : from.getDate() - Number(state.period) + 1);
   return from.toLocaleDateString("sv"); // which writes dates as ISO has them
 }
 
-const report = (by) => call(`report?by=${by}&since=${since()}`);
+const reportPath = (by) => `report?by=${by}&since=${since()}`;
+const report = (by) => call(reportPath(by));
 const periodPicker = () => el("label", "Period", select(
   Object.entries(PERIODS).map(([value, text]) => [value, text, value === state.period]),
   { onchange: (event) => { state.period = event.target.value; route(); } },
 ));
-const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
-  [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+const files = (by) => note(`Download use by ${by.replaceAll(",", ", ")}: `,
+  ["csv", "json"].map((format) => [el("a", { href: `${BASE}${reportPath(by)}&format=${format}`,
     download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
 const nameOf = (user) => user.name || user.email || user.user_id;
 const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`, nameOf(row));
 
-// What a row tells of its most used limit; something else where it has none.
-const ofMost = (read, none) => (row) => (row.most ? read(row.most) : none);
+// A row with what its most used limit is sorted by, if it has one.
+const withLimit = (row, most) => ({ ...row, most, limit: most?.text, used: most?.percent ?? -1,
+  left: most?.remaining ?? Infinity, resets: most?.reset_at });
 const limitColumns = () => [
-  columnOf(".w")("limit", "Limit", ofMost(textOf, "no limit"), ofMost(textOf)),
-  figures("percent", "Used", ofMost(percent, "–"), ofMost(share, -1)),
-  figures("left", "Left", ofMost(left, "–"), ofMost((limit) => limit.remaining, Infinity)),
-  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
+  columnOf(".w")("limit", "Limit", (row) => row.limit ?? "no limit"),
+  figures("used", "Used", ({ most }) => (most ? percent(most) : "–")),
+  figures("left", "Left", ({ most }) => (most ? left(most) : "–")), times("resets", "Resets"),
 ];
-const nearFirst = { kind: ofMost(kindOf, ""), order: { key: "percent", sign: -1 } };
+const nearFirst = { kind: ({ most }) => (most ? kindOf(most) : ""),
+  order: { key: "used", sign: -1 } };
 
 function userTable(users, more = [], options = {}) {
   // A pool is nobody's own: it has rows of its own.
-  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits.filter(isOwn)) }));
+  const rows = users.map((row) => withLimit(row, mostUsed(row.limits.filter(isOwn))));
   return table("Users, the most used limit of each", [
     column("user", "User", (row) => [userLink(row), row.exempt && [" ",
       el("span.tag", "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
-    column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
+    column("groups", "Groups", (row) => row.groups.join(", ")),
     column("policy", "Policy"), ...limitColumns(), ...more,
   ], rows, { ...nearFirst, ...options });
 }
@@ -8277,21 +8100,18 @@ async function overview() {
         [ok ? el("span.good", "OK: ") : el("span.bad", "Note: "), text])),
       table("Ways to a model", [column("name", "Way to a model"), column("state", "State"),
         column("detail", "What happens")], all.doors, { plain: true })),
-    section("Files", files("day", "each day"),
-      files("user,model,day", "each user, model and day"), files("source", "each source")),
+    section("Files", ["day", "user,model,day", "source"].map(files)),
   ];
 }
 
 async function usersView() {
   const [users, used] = await Promise.all([call("users"), report("user")]);
   const sums = new Map(used.map((row) => [row.user_id, row]));
-  const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
-    cost_usd: sums.get(row.user_id)?.cost_usd }));
-  const more = [figures("tokens", "Tokens")];
-  if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
+  const rows = users.map((row) => ({ total_tokens: 0, ...row, ...sums.get(row.user_id) }));
   return [
-    userTable(rows, more, { search: "Search users, groups, policies", beside: periodPicker() }),
-    files("user", "all users"),
+    userTable(rows, [figures("total_tokens", "Tokens"), ...costColumn(rows)],
+      { search: "Search users, groups, policies", beside: periodPicker() }),
+    files("user"),
   ];
 }
 
@@ -8302,13 +8122,13 @@ const useView = (title, by, key, name) => async () => {
       search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
       order: { key: "input_tokens", sign: -1 },
     }),
-    files(by, `all ${title.toLowerCase()}`),
+    files(by),
     by === "group" && note("Who is in several groups counts in each of them."),
   ];
 };
 
-const poolRows = (pools) => pools.flatMap((pool) =>
-  pool.limits.map((limit) => ({ ...pool, most: limit })));
+const poolRows = (pools) =>
+  pools.flatMap((pool) => pool.limits.map((limit) => withLimit(pool, limit)));
 const poolTable = (rows, options = {}) => table("Pools and their limits", [
   column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
   column("group", "Group", (row) => row.group || "everyone"), ...limitColumns(),
@@ -8334,25 +8154,23 @@ function actions(who, limits, grants) {
       control.disabled = false;
     }
   };
-  const limit = select(those.map((one) => [one.limit, textOf(one)]));
-  const much = el("input", { required: true, placeholder: "10k" });
+  const limit = select(those.map((one) => [one.limit, one.text]));
+  const much = required("10k");
   const [whyMore, whyReset] = [reasonInput(), reasonInput()];
-  const give = el("button.main", "Grant"), zero = el("button", "Reset");
   const checks = those.map((one) => el("input", { type: "checkbox", value: one.limit }));
   return [
     said,
     those.length > 0 && section("Grant or reset", el(".cards",
-      fields("Grant more until the limit resets", () => change(give, "POST", "grants", {
+      fields("Grant more until the limit resets", (control) => change(control, "POST", "grants", {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
-      }, "Granted"), field("Limit", limit),
-      el(".row", field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      fields("Reset use to zero", () => {
-        const chosen = checks.filter((one) => one.checked).map((one) => one.value);
-        if (!chosen.length) checks[0].focus();
-        else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
-          "Reset");
-      }, checks.map((check, at) => el("label.check", check, textOf(those[at]))),
-      el(".row", field("Reason", whyReset), zero)))),
+      }, "Granted"), field("Limit", limit), el(".row", field("Amount, such as 10k or $5", much),
+        field("Reason", whyMore), el("button.main", "Grant"))),
+      fields("Reset use to zero", (control) => {
+        const limits = checks.filter((one) => one.checked).map((one) => one.value);
+        if (!limits.length) checks[0].focus();
+        else change(control, "POST", "resets", { ...who, limits, reason: whyReset.value }, "Reset");
+      }, checks.map((check, at) => el("label.check", check, those[at].text)),
+      el(".row", field("Reason", whyReset), el("button", "Reset"))))),
     grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
       `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
@@ -8386,15 +8204,14 @@ const findLine = (lines, head) => lines.findIndex((line) => line.trim() === head
 
 function addLimit(text, head, limit) {
   const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
-  const at = findLine(lines, head);
-  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
-    /^\s*limits\s*=\s*\[/.test(line));
-  if (at < 0) return `${[...lines, "", head].join("\n").trimStart()}\nlimits = [${wanted}]\n`;
-  if (list < 0) lines.splice(at + 1, 0, `limits = [${wanted}]`);
-  else lines[list] = lines[list].replace(/\[\s*(\]?)/, (_, empty) =>
+  let at = findLine(lines, head);
+  if (at < 0) at = lines.push("", head) - 1;
+  const below = lines.slice(at + 1), end = below.findIndex((line) => /^\s*\[/.test(line));
+  const place = below.findIndex((line) => /^\s*limits\s*=\s*\[/.test(line));
+  if (place < 0 || (end >= 0 && end < place)) lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  else lines[at + 1 + place] = below[place].replace(/\[\s*(\]?)/, (_, empty) =>
     `[${wanted}${empty || ", "}`);
-  return `${lines.join("\n")}\n`;
+  return `${lines.join("\n").trimStart()}\n`;
 }
 
 async function policiesView() {
@@ -8503,9 +8320,8 @@ async function policiesView() {
   }
 
   const kind = select([["group"], ["user"], ["role"], ["pool"]]);
-  const name = el("input", { required: true, list: "names", placeholder: "Students" });
-  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
-  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const name = required("Students", { list: "names" }), limit = required("50k tokens/day");
+  const days = required("", { type: "number", min: 1, max: 400, value: 30 });
   const version = select(versions.map((one, at) =>
     [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
   const add = () => {
@@ -8569,14 +8385,14 @@ async function route(event) {
   try {
     state.me ??= await call(`me?language=${tag}`);
     const admin = state.me?.role === "admin", [name, id] = location.hash.slice(1).split("=");
-    const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
-    const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
-    if (detail || view !== "me") tag = "en";
+    const [view, detail] = !admin ? ["me"] : id && Object.hasOwn(DETAILS, name) ? DETAILS[name]
+      : [Object.hasOwn(VIEWS, name) ? name : "overview"];
+    if (view !== "me") tag = "en";
     nav.hidden = !admin;
-    fill(nav, Object.entries(VIEWS).map(([key, [title]]) => el("a", {
-      href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
+    fill(nav, Object.entries(VIEWS).map(([key, [title]]) =>
+      el("a", { href: `#${key}`, "aria-current": key === view && "page" }, title)));
     const [title, show] = VIEWS[view];
-    parts = detail ? await detail[1](decodeURIComponent(id))
+    parts = detail ? await detail(decodeURIComponent(id))
       : [view !== "me" && el("h1", title), await show()];
   } catch (/** @type {any} */ error) {
     parts = [el("h1", t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
@@ -8584,9 +8400,7 @@ async function route(event) {
         : `${t("failed")} (${error.message})`), button(t("refresh"), () => route())]];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
-  main.lang = tag;
-  main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  fill(main, parts);
+  fill(inLanguage(main), parts);
   main.removeAttribute("aria-busy");
   document.title = main.querySelector("h1").textContent;
   if (event) {
@@ -8598,10 +8412,8 @@ async function route(event) {
 function start() {
   languages = JSON.parse(byId("languages").textContent);
   tag = chooseLanguage();
-  document.documentElement.lang = tag;
-  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  byId("back").textContent = t("back");
-  byId("back").href = HOME;
+  inLanguage(document.documentElement);
+  Object.assign(byId("back"), { textContent: t("back"), href: HOME });
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();
@@ -8639,6 +8451,7 @@ PLACEHOLDERS = (
     *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
+PLACEHOLDERS_ALLOWED = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
 MICROS = 1_000_000
 # What a client or an administrator chose: a model's id, the name of a group or a pool, a user.
 LONGEST_SHOWN_NAME = 100
@@ -8691,8 +8504,7 @@ def clean_name(name: str) -> str:
         for char in name[: 4 * LONGEST_SHOWN_NAME]
         if unicodedata.category(char) != "Cs" and not BIDI_CONTROLS.match(char)
     )
-    kept = " ".join(kept.split())
-    return kept if len(kept) <= LONGEST_SHOWN_NAME else f"{kept[: LONGEST_SHOWN_NAME - 1]}…"
+    return shortened(" ".join(kept.split()), LONGEST_SHOWN_NAME)
 
 def isolate(text: str, language: Language) -> str:
     """A name or an amount that the direction of writing around it leaves as it is."""
@@ -8707,7 +8519,7 @@ def finish_sentence(text: str, language: Language) -> str:
 
 def cut_sentence(text: str, language: Language) -> str:
     """A sentence in its direction, never longer than stated."""
-    text = text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+    text = shortened(text, LONGEST_SENTENCE)
     return RIGHT_TO_LEFT.format(text) if text and language.right_to_left else text
 
 # Templates
@@ -8717,16 +8529,14 @@ def check_placeholders(where: str, template: str) -> None:
 
     This much the valves' first release asked; what it accepted must still load.
     """
-    allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     try:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise ConfigurationError(
-            where, f"{template!r} ({error})", f"{allowed}, {{{{ for a brace"
-        ) from None
+        allowed = f"{PLACEHOLDERS_ALLOWED}, {{{{ for a brace"
+        raise ConfigurationError(where, f"{template!r} ({error})", allowed) from None
     for name in names:
         if name not in PLACEHOLDERS:
-            raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
+            raise ConfigurationError(where, f"the placeholder {{{name}}}", PLACEHOLDERS_ALLOWED)
 
 def check_template(where: str, template: str) -> None:
     """Raise `ConfigurationError` unless a template can be shown as it is: plain names only."""
@@ -8735,8 +8545,8 @@ def check_template(where: str, template: str) -> None:
         given = f"{len(template):,} characters"
         raise ConfigurationError(where, given, f"{LONGEST_TEMPLATE:,} characters")
     if template.strip() and template_parts(template) is None:
-        allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        raise ConfigurationError(where, f"{template!r}, which isn't plain names only", allowed)
+        given = f"{template!r}, which isn't plain names only"
+        raise ConfigurationError(where, given, PLACEHOLDERS_ALLOWED)
 
 @lru_cache(maxsize=8)
 def template_parts(template: str) -> tuple[tuple[str, str], ...] | None:
@@ -8842,17 +8652,13 @@ def count_things(thing: str, count: int, language: Language) -> str:
     counted = language.form(language.counted, count)
     return counted.format(amount=amount, unit=language.unit(thing, count))
 
-def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
-    return plain_quantity(limit, amount, language) + on_model(limit, language)
-
-def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
+def plain_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """Amount and unit, whatever the models."""
     if limit.measure == "cost":
         return format_amount(limit, amount, language)
     return count_things(limit.measure, amount, language)
 
-def on_model(limit: Limit, language: Language) -> str:
+def on_model(limit: Limit, language: Language = ENGLISH) -> str:
     """The models and the source that a limit is limited to, if it is."""
     text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
@@ -8864,10 +8670,9 @@ def format_period(limit: Limit, language: Language) -> str:
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
-    rolling = limit.period.rolling
-    if rolling is None:
+    count, unit = limit.period.seconds, "second"
+    if not count:
         return language.period(limit.period.name)
-    count, unit = int(rolling.total_seconds()), "second"
     for size, larger in ((60, "minute"), (60, "hour"), (24, "day")):
         if count % size or count <= size:
             break
@@ -9218,8 +9023,8 @@ ANTHROPIC_ERROR_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-# The measures that OpenAI's headers speak of, and how it calls them.
-HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+# The measures that OpenAI's headers speak of, as it calls them.
+HEADER_MEASURES = ("requests", "tokens")
 
 # What the clients of a path read errors in.
 ErrorForm = Literal["openai", "anthropic", "ollama"]
@@ -9273,7 +9078,7 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     """Where the tightest limit on requests and the one on tokens stand."""
     headers: RawHeaders = []
     listed = list(states)
-    for measure, name in HEADER_MEASURES:
+    for measure in HEADER_MEASURES:
         found = [
             state
             for state in listed
@@ -9283,9 +9088,9 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
             tightest = min(found, key=lambda state: state.remaining)
             wait = spell_wait((tightest.reset_at - now).total_seconds())
             headers += [
-                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
-                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
-                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+                (f"x-ratelimit-limit-{measure}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{measure}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{measure}".encode(), wait.encode()),
             ]
     return headers
 
@@ -9333,13 +9138,14 @@ def set_route_path(scope: Scope, path: str) -> None:
     scope["path"] = whole
     scope["raw_path"] = whole.encode()
 
-def plain_answers(scope: Scope) -> None:
-    """Ask Open WebUI for an answer that can be read, not a compressed one."""
-    scope["headers"] = [
-        (name, value)
-        for name, value in scope.get("headers", ())
-        if name.lower() != b"accept-encoding"
-    ]
+def without_headers(message: Message, *names: bytes) -> RawHeaders:
+    """The headers of a request or an answer, but for these."""
+    return [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
+
+def json_headers(body: bytes) -> RawHeaders:
+    """The headers that say of a body that it is JSON."""
+    length = str(len(body)).encode()
+    return [(b"content-type", b"application/json"), (b"content-length", length)]
 
 class ReadRequest:
     """A JSON request, read here and handed on as it was understood."""
@@ -9385,11 +9191,7 @@ class ReadRequest:
         except (ValueError, RecursionError) as error:
             raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
         replaced = (b"content-length", b"content-type", b"transfer-encoding")
-        scope["headers"] = [
-            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
+        scope["headers"] = [*without_headers(scope, *replaced), *json_headers(body)]
 
         async def receive() -> Message:
             if self._handed:
@@ -9412,10 +9214,7 @@ def needed_retention(policies_text: str) -> timedelta:
 
     A calendar period's for itself; a rolling one's twice, since it looks back on one.
     """
-    policies = read_policies(policies_text)
-    tables: list[Policy | Pool] = list(policies.pools)
-    for named in (policies.users, policies.groups, policies.roles):
-        tables.extend(named.values())
+    tables = read_policies(policies_text).tables
     periods = [limit.period for table in tables for limit in table.limits or ()]
     needed = (
         timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling
@@ -10221,8 +10020,7 @@ class Reply:
         if self.calls:
             return Charge()
         # Stopped before its first byte, or an answer in words that nobody knows.
-        failed = getattr(self.meter, "failed", False)
-        return self.unseen_charge() if self.called_model and not failed else None
+        return self.unseen_charge() if self.called_model and not self.meter.failed else None
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     """The reply that was admitted with this metadata."""
@@ -10947,28 +10745,10 @@ LONGEST_REFUSAL = 4_000
 # are in every chat of the page, so they are told apart.
 ORDINARY_FIELDS = frozenset(
     (
-        "model",
-        "messages",
-        "prompt",
-        "stream",
-        "stream_options",
-        "metadata",
-        "user",
-        "tools",
-        "tool_choice",
-        "max_tokens",
-        "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "stop",
-        "seed",
-        "repeat_penalty",
-        "frequency_penalty",
-        "presence_penalty",
-        "logit_bias",
-        "reasoning_effort",
+        *("model", "messages", "prompt", "stream", "stream_options", "metadata", "user", "tools"),
+        *("tool_choice", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k"),
+        *("min_p", "stop", "seed", "repeat_penalty", "frequency_penalty", "presence_penalty"),
+        *("logit_bias", "reasoning_effort"),
     )
 )
 # A provider that has learned it, or a memory that is wrong, is asked again after that long.
@@ -11330,7 +11110,7 @@ def is_failure(answer: object) -> bool:
     return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
 
 # ================================= helpers/openwebui/stopping.py ==================================
-# One process, many pastes: who keeps books in it, so that older ones let go and all stop well.
+# One process, many pastes: who has a ledger in it, so that older ones let go and all stop well.
 
 # Every paste is a module of its own. They find each other where all modules are.
 KEEPERS_MODULE = "usage_limits_keepers"
@@ -11712,9 +11492,9 @@ class Accounting(LedgerWorker):
         publish: Callable[[tuple[str, ...]], None],
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
-        ledger = self.ledger
+        read_names = partial(self._read_prepared, read_remembered)
         self._memory = IdentityMemory(
-            ledger.read_names, ledger.write_names, read_host, list_models, publish
+            read_names, self.ledger.write_names, read_host, list_models, publish
         )
         return self._memory
 
@@ -11841,7 +11621,6 @@ class Accounting(LedgerWorker):
         """See that a reply holds more than it has produced: more is reserved in the background.
 
         Args:
-            reply: The reply.
             size: How long its stream is so far.
             step: How long the last part of it was.
 
@@ -11917,19 +11696,14 @@ class Accounting(LedgerWorker):
         finally:
             reply.growing = None
 
-    async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
-
-        Args:
-            reply: The reply.
-            charge: What it cost.
-            reason: Why it is released.
 
         Returns:
             Where its limits stand then; None where the ledger can't say.
         """
         if reply.ending is None:
-            reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
+            reply.ending = asyncio.create_task(self._settle(reply, charge))
         return await asyncio.shield(reply.ending)
 
     def _keep_maintaining(self) -> None:
@@ -11964,11 +11738,10 @@ class Accounting(LedgerWorker):
             return Charge(Usage(estimated=True))
         return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
-    async def _settle(
-        self, reply: Reply, charge: Charge | None, reason: str = ""
-    ) -> Decision | None:
+    async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
+        reason = ""
         if charge is None:
-            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
+            reason = NO_ANSWER if reply.call_refused else NOT_CALLED
         end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
         try:
             if charge is None and not reply.written:
@@ -12539,7 +12312,8 @@ def as_answer(value: object) -> Response:
 
 def error_answer(error: Exception) -> Response:
     """An error as JSON: never with more than its sentence."""
-    status, content = 500, {"detail": PAGE_FAULT}
+    status = 500
+    content: Json = {"detail": PAGE_FAULT}
     match error:
         case PageError():
             status, content = error.status, error.content
@@ -12548,9 +12322,7 @@ def error_answer(error: Exception) -> Response:
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
                 for one in error.errors
             ]
-            answer = as_answer({"errors": errors})
-            answer.status_code = 400
-            return answer
+            status, content = 400, {"errors": errors}
         case ConfigurationError():
             status, content = 400, {"detail": str(error)}
         case LedgerError() | HostDatabaseError() | SQLAlchemyError():  # the last from the sign-in
@@ -12686,7 +12458,10 @@ class PageData:
             }
 
         return {
-            **head_row(subject, standing.name, standing.policy, standing.exempt),
+            "user_id": subject.user_id,
+            "email": subject.email,
+            "name": standing.name,
+            **policy_row(subject, standing.policy, standing.exempt),
             "limits": self.write_limits(standing.states),
             "today": standing.today,
             "month": standing.month,
@@ -12792,9 +12567,7 @@ class PageData:
             mine = [next(states) for _ in own]
             keys = {grant_key(applied) for applied in own}
             of_pool = [
-                row
-                for row in grants
-                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+                row for row in grants if tuple(row._mapping[column] for column in GRANT_KEY) in keys
             ]
             rows.append(
                 {
@@ -12870,11 +12643,7 @@ class PageData:
     def _selection(self, window: Window, user_id: str | None = None) -> Selection:
         rules = self.valves.calendar_rules
         return Selection(
-            int(window.start.timestamp()),
-            None,
-            rules.timezone,
-            rules.reset_hour,
-            user_id,
+            int(window.start.timestamp()), None, rules.timezone, rules.reset_hour, user_id
         )
 
     def _cost(self, model_names: str, cost_micros: int) -> float | None:
@@ -12907,10 +12676,30 @@ class PageData:
             "estimated": bool(row.estimated),
         }
 
-def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
-    """Who a user is, and by which policy."""
-    whose = {"user_id": subject.user_id, "email": subject.email, "name": name}
-    return whose | policy_row(subject, policy, exempt)
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
+        deadline: Until when it has its turn to change something, by `time.monotonic`.
+    """
+
+    data: PageData
+    user: Any
+    parameters: Mapping[str, str]
+    body: Json
+    everywhere: bool
+    deadline: float
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
 
 def policy_row(subject: Subject, policy: Policy, exempt: bool) -> Json:
     """What a user has in common with all others of the same role and groups."""
@@ -12958,18 +12747,19 @@ def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
         raise PageError(404, f"There is no pool{given}. Pools: {known}.")
     return GrantTarget(f"pool {pool}", tuple(limits_by_pool[pool]), {"pool": pool})
 
-def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+def make_grant(asked: PageRequest) -> Json:
     """Add to a limit until its window ends.
 
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    data, body = asked.data, asked.body
     check_names(body, ("user", "pool", "limit", "amount", "reason"))
     wanted = read_limit_text(body.get("limit"))
     amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
     target = find_target(data, body)
     limits = matching(target, wanted, body.get("limit"))
-    grants = [NewGrant(applied, amount, window_end(applied, data.now)) for applied in limits]
+    grants = [NewGrant(applied, amount, grant_end(applied, data.now)) for applied in limits]
     first = grants[0]
     return {
         "id": first.id,
@@ -12977,17 +12767,18 @@ def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
         "limit": str(first.applied.limit),
         "amount": amount_number(wanted.measure, amount),
         "expires_at": iso_second(first.expires_at),
-        **change_limits(data, target, limits, lambda _: grants, by, reason),
+        **change_limits(asked, target, limits, lambda _: grants, reason),
     }
 
-def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+def make_reset(asked: PageRequest) -> Json:
     """Start limits anew by grants of what was used.
 
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    body = asked.body
     check_names(body, ("user", "pool", "limits", "reason"))
-    reason, target = read_reason(body), find_target(data, body)
+    reason, target = read_reason(body), find_target(asked.data, body)
     texts = body.get("limits")
     if isinstance(texts, str):
         texts = None if texts.strip().lower() == "all" else [texts]
@@ -13003,18 +12794,18 @@ def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     limits = tuple(dict.fromkeys(named)) or adding
     if not limits:
         raise PageError(400, f"{target.name} has no limit.")
-    make = partial(make_resets, limits=limits, now=data.now)
-    return {"kind": "reset", **change_limits(data, target, limits, make, by, reason)}
+    make = partial(make_resets, limits=limits, now=asked.data.now)
+    return {"kind": "reset", **change_limits(asked, target, limits, make, reason)}
 
 def change_limits(
-    data: PageData,
+    asked: PageRequest,
     target: GrantTarget,
     limits: Sequence[AppliedLimit],
     make: Callable[[Connection], Sequence[NewGrant]],
-    by: str,
     reason: str,
 ) -> Json:
     """Write grants under the locks of their scopes; what every answer has."""
+    data, by = asked.data, asked.actor
     work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=data.now)
     change: Change = data.accounting.change(work, {applied.scope for applied in limits})
     return {
@@ -13026,14 +12817,15 @@ def change_limits(
         "limits": data.write_limits(change.after),
     }
 
-def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Json:
+def take_back(asked: PageRequest) -> Json:
     """Revoke a grant; the reason stays on record.
 
     Raises:
         PageError: There is none that still holds.
     """
-    check_names(body, ("reason",))
-    reason = read_reason(body)
+    check_names(asked.body, ("reason",))
+    data, key, by = asked.data, asked.parameters["key"], asked.actor
+    reason = read_reason(asked.body)
     missing = PageError(404, "There is no such grant, or it holds no more.")
     if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
         raise missing
@@ -13158,32 +12950,26 @@ def missing_internals() -> list[str]:
             missing.append(f"{internal.module}.{internal.name} ({internal.used_for})")
     return missing
 
-def host_status(data: PageData, everywhere: bool) -> Json:
+def host_status(asked: PageRequest) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
-    valves, version, missing = data.valves, host_version(), missing_internals()
+    valves, version, missing = asked.data.valves, host_version(), missing_internals()
+    # Whether it is so, what is said then, and what if not.
     checks = [
-        (True, "The filter's middleware is in place."),
+        (True, "The filter's middleware is in place.", ""),
         (
-            everywhere,
-            "The filter is on for all models."
-            if everywhere
-            else "The filter is on for some models only: others have no limits.",
+            asked.everywhere,
+            "The filter is on for all models.",
+            "The filter is on for some models only: others have no limits.",
         ),
         (
             not missing,
-            "Open WebUI has everything that the filter needs."
-            if not missing
-            else f"Open WebUI has moved: {'; '.join(missing)}.",
+            "Open WebUI has everything that the filter needs.",
+            f"Open WebUI has moved: {'; '.join(missing)}.",
         ),
-        (
-            not valves.shadow_mode,
-            "Shadow mode is on: nobody is refused."
-            if valves.shadow_mode
-            else "Limits are enforced.",
-        ),
+        (not valves.shadow_mode, "Limits are enforced.", "Shadow mode is on: nobody is refused."),
     ]
     if (0, 0, 0) < version < OLDEST_HOST_VERSION:
-        checks.append((False, "This version of Open WebUI is too old."))
+        checks.append((False, "", "This version of Open WebUI is too old."))
     ways = [
         ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
         *(
@@ -13199,9 +12985,9 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     return {
         "version": own_version(),
         "open_webui": ".".join(map(str, version)),
-        "ledger": data.accounting.database_kind
+        "ledger": asked.data.accounting.database_kind
         + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
-        "checks": [{"ok": ok, "text": text} for ok, text in checks],
+        "checks": [{"ok": ok, "text": good if ok else bad} for ok, good, bad in checks],
         "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],
         "missing": missing,
     }
@@ -13305,9 +13091,6 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     """What a user reads in answer to the command; blocks.
 
     Args:
-        data: What can be read.
-        user_id: Whose limits.
-        reader: Who reads.
         with_link: Whether there is a page to link to.
 
     Raises:
@@ -13318,7 +13101,8 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     parts = [f"### {words['title']}"]
     if standing.exempt:
         parts.append(words["exempt"])
-        parts += near_parts(data, reader, words)
+        if near := data.near_users()[:MOST_NEAR]:
+            parts.append(near_table(near, ("", words["limit"], words["used"])))
     elif standing.states:
         headings = (words[key] for key in ("limit", "used", "left", "resets"))
         rows = [limit_cells(state, data, reader, words) for state in standing.states]
@@ -13340,13 +13124,8 @@ def limit_cells(
 ) -> list[str]:
     """A row about one limit: what it is, used, left, and when it begins anew."""
     limit, language = state.applied.limit, reader.language
-    what = language.what.format(
-        quantity=plain_quantity(limit, state.amount, language),
-        period=format_period(limit, language),
-        on=on_model(limit, language),
-    )
-    named = policy_shown(state)
-    what += language.named.format(policy=isolate(named, language)) if named else ""
+    said = sentence_values(state, data.now, reader)
+    what = said["what"] + said["named"]
     if limit.is_per_request:
         return [markdown_cell(what), "–", "–", "–"]
     percent = language.percent.format(n=format_count(state.percent, language))
@@ -13355,9 +13134,8 @@ def limit_cells(
         left += f" · {words['reached']}"
     reset = "–"
     if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
-        reset = finish_sentence(format_at(state.reset_at, data.now, reader), language)
-    used = f"{format_amount(limit, state.taken, language)} ({percent})"
-    return [markdown_cell(what), used, left, reset]
+        reset = finish_sentence(said["at"], language)
+    return [markdown_cell(what), f"{said['used']} ({percent})", left, reset]
 
 def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
     """Use by model, the largest first; no cost where nobody knows one."""
@@ -13374,14 +13152,13 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
         )
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
 
-def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
-    """For an administrator: who is near or over a limit now."""
+def near_table(near: Iterable[Json], headings: Iterable[str]) -> str:
+    """Users near or over a limit, each with that limit."""
     rows = [
         [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-        for row in data.near_users()[:MOST_NEAR]
+        for row in near
     ]
-    headings = (words["limit"], words["used"])
-    return [markdown_table(("", *headings), rows, 1)] if rows else []
+    return markdown_table(headings, rows, 1)
 
 # ================================ helpers/openwebui/valves_form.py ================================
 # The valves form: who is near a limit at its top, and why a save was refused.
@@ -13432,14 +13209,10 @@ def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
     near, parts = data.near_users(), []
     if near:
-        rows = [
-            [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-            for row in near[:MOST_NOTED]
-        ]
-        more = len(near) - len(rows)
-        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
-        parts.append(f"{title} (all at `/usage-limits`):\n\n")
-        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+        shown = near[:MOST_NOTED]
+        more = f", and {len(near) - len(shown)} more" if len(near) > len(shown) else ""
+        title = f"**Near or over a limit now**{more} (all at `/usage-limits`):"
+        parts.append(f"{title}\n\n{near_table(shown, ('User', 'Limit', 'Used'))}")
     if data.memory.notices:
         parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
     return "\n\n".join(parts)
@@ -13473,11 +13246,7 @@ class SaveAnswer:
     async def _send_reasons(self, start: Message) -> None:
         body = json.dumps({"detail": self._read_reasons()}).encode()
         own = (b"content-type", b"content-length", b"content-encoding")
-        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
-        headers += [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
+        headers = [*without_headers(start, *own), *json_headers(body)]
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -13777,7 +13546,7 @@ class Replay:
             gauge = self._gauges[key] = Gauge(
                 shared,
                 None if rolling is not None or limit.is_moment else self._clock(limit, at),
-                0 if rolling is None else int(rolling.total_seconds()),
+                limit.period.seconds,
                 MEASURES.index(limit.measure),
                 limit.amount,
                 entries=None if rolling is None else deque(),
@@ -13804,9 +13573,8 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
     for limit in limits:
         if limit.is_moment:
             continue
-        rolling = limit.period.rolling
-        if rolling is not None:
-            start = min(start, since - int(rolling.total_seconds()))
+        if seconds := limit.period.seconds:
+            start = min(start, since - seconds)
         else:
             window: Window = limit.period.window(instant, rules)
             start = min(start, int(window.start.timestamp()))
@@ -13886,49 +13654,47 @@ def header_path(line: str) -> tuple[str, ...] | None:
         names.append(name)
     return tuple(names) or None
 
-def with_policies(valves: AdminValves, text: str) -> AdminValves:
-    """The valves with another policies text, which was read already."""
-    return valves.model_copy(update={"policies": text})
-
 def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
     """Whom a policies text would mean."""
     groups = {key: group.name for key, group in directory.groups.items()}
     host = HostNames(groups, directory.emails, list_model_ids())
     return identify(policies, host, data.read(read_remembered))
 
-def check_policies(data: PageData, body: Json) -> Json:
+def finder_by(data: PageData, text: str, identities: Identities) -> LimitFinder:
+    """What finds the limits by a text; an exempt administrator is meant all the same."""
+    valves = data.valves.model_copy(update={"policies": text, "exempt_admins": False})
+    return LimitFinder(valves, identities, data.now)
+
+def check_policies(asked: PageRequest) -> Json:
     """What a text would mean, or what is wrong with it.
 
     Raises:
         PageError: The request has no text.
     """
     try:
-        text = read_policies_text(body)
+        text = read_policies_text(asked.body)
     except PoliciesError as error:
-        return {"errors": listed_errors(str(body["policies"]), error)}
-    return {"errors": [], **explain_policies(data, text)}
+        return {"errors": listed_errors(str(asked.body["policies"]), error)}
+    return {"errors": [], **explain_policies(asked.data, text)}
 
 def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
-    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
-    # An exempt administrator is meant all the same.
-    everyone = valves.model_copy(update={"exempt_admins": False})
-    finder = LimitFinder(everyone, identities, data.now)
-    users: defaultdict[tuple[str, str], int] = defaultdict(int)
-    pools: defaultdict[str, int] = defaultdict(int)
+    identities = identities_of(data, policies, directory)
+    finder = finder_by(data, text, identities)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)  # by kind and name of the table
     for subject in directory.subjects():
         match = finder.match(subject)
         users[match.policy.kind, match.policy.name] += 1
         for name in {applied.policy for applied in match.pools}:
-            pools[name] += 1
+            users["pool", name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
         if not meant_by(identities, table.kind, table.key)
     ]
     return {
-        "summary": list(summary_rows(policies, valves, users, pools)),
+        "summary": list(summary_rows(policies, data.valves.default_policy, users)),
         "unmatched": unmatched,
         "notices": list(identities.notices),
     }
@@ -13939,31 +13705,16 @@ def meant_by(identities: Identities, kind: str, key: str) -> bool:
     return any(one == kind and key in names for (one, _), names in found)
 
 def summary_rows(
-    policies: PolicySet,
-    valves: AdminValves,
-    users: Mapping[tuple[str, str], int],
-    pools: Mapping[str, int],
+    policies: PolicySet, default: Policy, users: Mapping[tuple[str, str], int]
 ) -> Iterator[Json]:
     """Each table with its limits and for how many users it counts."""
-    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
-    for policy in tables:
+    for table in (*policies.tables, default):
+        header = table_header(table.kind, table.name)
         yield {
-            "table": table_header(policy.kind, policy.name),
-            "limits": limit_texts(policy.limits),
-            "users": users.get((policy.kind, policy.name), 0),
+            "table": "everyone else" if table is default else header,
+            "limits": limit_texts(table.limits),
+            "users": users.get((table.kind, table.name), 0),
         }
-    for pool in policies.pools:
-        yield {
-            "table": table_header("pool", pool.name),
-            "limits": limit_texts(pool.limits),
-            "users": pools.get(pool.name, 0),
-        }
-    others = sum(count for (kind, _), count in users.items() if kind == "default")
-    yield {
-        "table": "everyone else",
-        "limits": limit_texts(valves.default_policy.limits),
-        "users": others,
-    }
 
 def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
     """Limits in their notation."""
@@ -13998,12 +13749,9 @@ def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationRe
 def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
     """The same, with the turn taken."""
     policies, current = read_policies(text), data.valves.policy_set
-    valves, directory = with_policies(data.valves, text), data.directory()
-    identities = identities_of(data, policies, directory)
-
+    valves, directory = data.valves, data.directory()
     # Limits have the windows of now here, which the replay doesn't look at.
-    everyone = valves.model_copy(update={"exempt_admins": False})
-    finder = LimitFinder(everyone, identities, data.now)
+    finder = finder_by(data, text, identities_of(data, policies, directory))
     exempt = {one.user_id for one in directory.subjects() if is_exempt(valves, one)}
 
     def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
@@ -14017,8 +13765,7 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)
 
-    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
-    tables += [*policies.roles.values(), valves.default_policy]
+    tables = (*policies.tables, valves.default_policy)
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
@@ -14037,12 +13784,13 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     result: SimulationResult = data.read(read)
     return result, directory
 
-def simulate_policies(data: PageData, body: Json) -> Json:
+def simulate_policies(asked: PageRequest) -> Json:
     """Who would have been refused by a text, how often, and what that would have saved.
 
     Raises:
         PageError: The request can't be understood.
     """
+    data, body = asked.data, asked.body
     days = read_days(body)
     try:
         text = read_policies_text(body)
@@ -14099,9 +13847,9 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
 
 # Saving
 
-def list_versions(data: PageData) -> Json:
+def list_versions(asked: PageRequest) -> Json:
     """The text in force, what it means, and the last ones."""
-    text = data.valves.policies
+    data, text = asked.data, asked.data.valves.policies
     rows = data.read(read_versions)
     return {
         "policies": text,
@@ -14135,7 +13883,6 @@ def claim_version(
     """Keep a text that is about to be saved, so that no other worker takes one beside it.
 
     Args:
-        data: The ledger.
         before: The text that is in force.
         text: The new one.
         by: Who saves it.
@@ -14201,19 +13948,16 @@ def read_json(data: bytes | bytearray) -> Any:
     except (ValueError, RecursionError):
         return None
 
+@dataclass(slots=True, eq=False)
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
 
-    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
-
-    def __init__(self, meter: ReplyMeter | None) -> None:
-        self._meter = meter
-        self._buffer = bytearray()
-        self.by_lines = False
-        self._overflown = False
-        self._readable = False
-        self.status: int | None = None
-        self.answer: Any = None
+    meter: ReplyMeter | None
+    by_lines: bool = False
+    status: int | None = None
+    _buffer: bytearray = field(default_factory=bytearray)
+    _overflown: bool = False
+    _readable: bool = False
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The answer begins."""
@@ -14248,30 +13992,24 @@ class AnswerReader:
         if self.by_lines:
             self._read_line(rest)
             return
-        self.answer = read_json(rest)
-        if self.answer is None:  # a stream under another name
+        answer = read_json(rest)
+        if answer is None:  # a stream under another name
             for line in rest.split(b"\n"):
                 self._read_line(line)
-        elif self._meter is not None:
-            self._meter.add_answer(self.answer)
+        elif self.meter is not None:
+            self.meter.add_answer(answer)
 
     def _read_line(self, line: bytes | bytearray) -> None:
         line = line.strip()
         if line.startswith(b"data:"):
             line = line[5:]
-        if self._meter is not None and line.lstrip().startswith(b"{"):
-            self._meter.add_event(read_json(line))
+        if self.meter is not None and line.lstrip().startswith(b"{"):
+            self.meter.add_event(read_json(line))
 
 def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
     """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *refusal.headers(),
-        *MARK,
-        *more,
-    ]
+    headers = [*json_headers(body), *refusal.headers(), *MARK, *more]
     return [
         {"type": "http.response.start", "status": refusal.status, "headers": headers},
         {"type": "http.response.body", "body": body},
@@ -14362,15 +14100,11 @@ class ChatAnswer:
         if message["status"] >= 400 and refusal is not None:
             self._refusal = Refusal(*refusal)
             own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-            self._headers = [
-                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
-            ]
+            self._headers = without_headers(message, *own)
 
 def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
     """An answer's headers and ours; a provider's own of the same name speak of its key."""
-    names = {name for name, _ in own}
-    theirs = message.get("headers", ())
-    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+    return [*without_headers(message, *(name for name, _ in own)), *own]
 
 def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
     """Where a request's limits stand; a fault here costs no answer."""
@@ -14803,15 +14537,12 @@ class PassthroughGuard:
                     model = unasked_name(reply, read.value)
                     again = self.unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
-        plain_answers(scope)
+        # An answer that can be read, not a compressed one.
+        scope["headers"] = without_headers(scope, b"accept-encoding")
         await call.serve(app, scope, receive, again, self.unasked)
 
     async def admit(
-        self,
-        body: dict[str, Any],
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        request: Request,
+        self, body: dict[str, Any], user: dict[str, Any], metadata: dict[str, Any], request: Request
     ) -> dict[str, Any]:
         """Admit a request as the inlet does.
 
@@ -14879,33 +14610,6 @@ PAGE_HEADERS = {
 }
 NOT_FOUND = "Not Found"
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """One question, as its handler gets it.
-
-    Args:
-        guard: Of the filter that is asked.
-        data: What can be read.
-        user: Who asks, as Open WebUI has it.
-        parameters: From the path and the query.
-        body: The JSON object that was sent; {} for none.
-        everywhere: Whether the filter is on for all models.
-        deadline: Until when it has its turn to change something, by `time.monotonic`.
-    """
-
-    guard: PassthroughGuard
-    data: PageData
-    user: Any
-    parameters: MutableMapping[str, str]
-    body: Json
-    everywhere: bool
-    deadline: float
-
-    @property
-    def actor(self) -> str:
-        """Who asks, as a grant names it."""
-        return str(getattr(self.user, "email", "") or self.user.id)
-
 PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
 
@@ -14931,18 +14635,6 @@ def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
     text = f"[{','.join(asked.data.users(read_flag(asked.parameters.get('near'))))}]"
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-def answer_user(asked: PageRequest) -> object:
-    """One user, as the user's own page has it."""
-    return asked.data.user(asked.parameters["key"])
-
-def answer_pools(asked: PageRequest) -> object:
-    """All pools."""
-    return asked.data.pools()
-
-def answer_overview(asked: PageRequest) -> object:
-    """Totals, and how the filter stands."""
-    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 def answer_report(asked: PageRequest) -> object:
     """Sums by any dimensions, as JSON or CSV."""
@@ -14973,30 +14665,6 @@ def read_time(parameters: Mapping[str, str], name: str, zone: ZoneInfo) -> int |
     text = re.sub(r"(:\d\d\S*) (\d\d:?\d\d)$", r"\1+\2", parameters.get(name) or "")
     return read_instant(text or None, name, zone)
 
-def answer_grant(asked: PageRequest) -> object:
-    """A grant that was made."""
-    return make_grant(asked.data, asked.body, asked.actor)
-
-def answer_revoke(asked: PageRequest) -> object:
-    """A grant that was taken back."""
-    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
-
-def answer_reset(asked: PageRequest) -> object:
-    """Limits that begin anew."""
-    return make_reset(asked.data, asked.body, asked.actor)
-
-def answer_check(asked: PageRequest) -> object:
-    """What a policies text means, or what is wrong with it."""
-    return check_policies(asked.data, asked.body)
-
-def answer_simulation(asked: PageRequest) -> object:
-    """Whom a policies text would have refused."""
-    return simulate_policies(asked.data, asked.body)
-
-def answer_policies(asked: PageRequest) -> object:
-    """The policies text in force, and the last ones."""
-    return list_versions(asked.data)
-
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
     zone = asked.data.valves.calendar_rules.timezone
@@ -15008,17 +14676,18 @@ def answer_shadow(asked: PageRequest) -> object:
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
-    Route("GET", "/api/users/{key:path}", answer_user),  # an address may have a slash
-    Route("GET", "/api/pools", answer_pools),
-    Route("GET", "/api/overview", answer_overview),
+    # An address may have a slash.
+    Route("GET", "/api/users/{key:path}", lambda asked: asked.data.user(asked.parameters["key"])),
+    Route("GET", "/api/pools", lambda asked: asked.data.pools()),
+    Route("GET", "/api/overview", lambda asked: asked.data.overview() | host_status(asked)),
     Route("GET", "/api/report", answer_report),
     Route("GET", "/api/shadow", answer_shadow),
-    Route("GET", "/api/policies", answer_policies),
-    Route("POST", "/api/policies/check", answer_check),
-    Route("POST", "/api/policies/simulate", answer_simulation),
-    Route("POST", "/api/grants", answer_grant, changes=True),
-    Route("DELETE", "/api/grants/{key}", answer_revoke, changes=True),
-    Route("POST", "/api/resets", answer_reset, changes=True),
+    Route("GET", "/api/policies", list_versions),
+    Route("POST", "/api/policies/check", check_policies),
+    Route("POST", "/api/policies/simulate", simulate_policies),
+    Route("POST", "/api/grants", make_grant, changes=True),
+    Route("DELETE", "/api/grants/{key}", take_back, changes=True),
+    Route("POST", "/api/resets", make_reset, changes=True),
 )
 
 class UsagePages:
@@ -15153,7 +14822,7 @@ class UsagePages:
         accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere, deadline)
+        return PageRequest(data, user, parameters, body, switch.everywhere, deadline)
 
     async def _in_thread(
         self, asked: PageRequest, work: Callable[[], PageResult], changes: bool = False
@@ -15189,15 +14858,9 @@ LONGEST_LOGIN = 8_192
 # What a client may say that asks for no answer.
 QUIET_COMMANDS = frozenset(
     (
-        "bridge.animation.result",
-        "bridge.context",
-        "bridge.ping",
-        "bridge.result",
-        "conversation.item.truncate",
-        "input_audio_buffer.append",
-        "input_audio_buffer.clear",
-        "input_audio_buffer.commit",
-        "response.cancel",
+        *("bridge.animation.result", "bridge.context", "bridge.ping", "bridge.result"),
+        *("input_audio_buffer.append", "input_audio_buffer.clear", "input_audio_buffer.commit"),
+        *("conversation.item.truncate", "response.cancel"),
     )
 )
 # What is only heard is charged with the next answer, but no more of it than this at once.
@@ -15446,18 +15109,13 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 def put_layer(
-    module_name: str,
-    admit: Admit,
-    ledger_of: Callable[[AdminValves], Any],
-    unasked: UnaskedModels,
+    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any], unasked: UnaskedModels
 ) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
-        admit: What admits a request as the filter's inlet does.
-        ledger_of: What the pages read and write.
-        unasked: The models that aren't asked for usage in streams.
+        admit, ledger_of, unasked: As `PassthroughGuard` takes them.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -15698,9 +15356,7 @@ def lowered_call(
 
 def refused_task(error: HostError) -> Response:
     """What the callers of tasks take for an answer without text."""
-    refusal = Refusal(error.status_code, str(error.detail))
-    headers = dict(error.headers or {})
-    return JSONResponse({"detail": refusal.sentence}, refusal.status, headers=headers)
+    return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
 
 async def end_call(reply: Reply | None, charge: Charge | None) -> None:
     """Settle a call; a fault here is no reason to lose its answer."""

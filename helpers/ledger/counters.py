@@ -109,9 +109,8 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
     """
     if applied.limit.is_moment:
         return 0, NO_END
-    rolling = applied.limit.period.rolling
-    if rolling is not None:
-        return at - int(rolling.total_seconds()) + 1, NO_END
+    if seconds := applied.limit.period.seconds:
+        return at - seconds + 1, NO_END
     return int(applied.window.start.timestamp()), int(applied.window.end.timestamp())
 
 
@@ -120,10 +119,10 @@ def counter_id(applied: AppliedLimit) -> str:
 
     No scope begins with "via ", and a model's id may hold anything.
     """
-    rolling = applied.limit.period.rolling
+    seconds = applied.limit.period.seconds
     window = (
-        f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
-        if rolling is not None
+        f"{ROLLING_MARK.strip()} {seconds}"
+        if seconds
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
     via = f"via {applied.limit.source} " if applied.limit.source else ""
@@ -152,6 +151,12 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     """The same for one record already read."""
     kind, _, key = scope.partition(":")
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
+
+
+def scopes_of(user_id: str, group_ids: str) -> tuple[str, ...]:
+    """Every scope that a record belongs to."""
+    groups = (f"group:{group}" for group in split_names(group_ids))
+    return (f"user:{user_id}", *groups, EVERYONE)
 
 
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
@@ -271,7 +276,6 @@ def sum_for_limits(
     """What each of these limits counts of one scope's settled records, in one statement.
 
     Args:
-        connection: The ledger's.
         read_from: A scope to which the records of all these limits belong.
         limits: What each counts, by their counters.
         begins: From which second on each one counts.
@@ -341,12 +345,17 @@ def is_outdated(counter: Counter, applied: AppliedLimit, at: int) -> bool:
     it was made of. After a clock has stepped back nothing that is recorded now would be in it, or
     what left it too early is missing.
     """
-    rolling = applied.limit.period.rolling
-    if rolling is None:
+    seconds = applied.limit.period.seconds
+    if not seconds:
         return False
     moved = counted_window(applied, at)[0] - counter.window_start
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
-    return abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived
+    return is_outlived(seconds, moved, counter.window_end, at)
+
+
+def is_outlived(seconds: int, moved: int, end: int, at: int) -> bool:
+    """The same for a rolling window so long whose start has moved so far."""
+    outlived = end < at + CLOCK_TOLERANCE_SECONDS // 2
+    return abs(moved) >= seconds or moved < -STEP_SECONDS or outlived
 
 
 def move_rolling_counters(

@@ -10,13 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
-from helpers.ledger.counters import (
-    COUNTED_SUMS,
-    counted_window,
-    glob_matches,
-    scope_condition,
-)
-from helpers.ledger.many_limits import grant_key, read_states
+from helpers.ledger.counters import COUNTED_SUMS, counted_window, glob_matches, scope_condition
+from helpers.ledger.limit_states import latest_reset
+from helpers.ledger.many_limits import GRANT_KEY, grant_key, read_states
 from helpers.ledger.tables import grants_table, records_table
 from helpers.limits.decisions import Amounts, LimitState
 from helpers.limits.policy import AppliedLimit
@@ -48,11 +44,9 @@ class Change:
     grants: tuple[NewGrant, ...] = ()
 
 
-def window_end(applied: AppliedLimit, now: datetime) -> int:
-    """The second at which a limit's window ends; of a rolling one, a period from now."""
-    rolling = applied.limit.period.rolling
-    end = applied.window.end if rolling is None else now + rolling
-    return int(end.timestamp())
+def grant_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second until which a grant counts: a limit's window ends, or a period has passed."""
+    return int(latest_reset(applied, int(now.timestamp())).timestamp())
 
 
 def add_grants(
@@ -66,34 +60,24 @@ def add_grants(
     """Write grants, in a transaction under the locks of all scopes concerned.
 
     Args:
-        connection: In that transaction; no reply of these scopes is settled during it.
         limits: The limits that change.
         make: What to add, given the ledger as it is then.
         by: Who grants.
-        reason: Why.
-        now: When they are granted.
     """
     before, grants = read_states(connection, limits, now), tuple(make(connection))
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        scope, measure, model_glob, period, source = grant_key(new.applied)
-        connection.execute(
-            grants_table.insert().values(
-                id=new.id,
-                scope=scope,
-                measure=measure,
-                model_glob=model_glob,
-                period=period,
-                source=source,
-                amount=new.amount,
-                kind=new.kind,
-                granted_by=by,
-                reason=reason,
-                created_at=int(now.timestamp()),
-                expires_at=new.expires_at,
-            )
-        )
+        values = dict[Any, Any](zip(GRANT_KEY, grant_key(new.applied), strict=True)) | {
+            "id": new.id,
+            "amount": new.amount,
+            "kind": new.kind,
+            "granted_by": by,
+            "reason": reason,
+            "created_at": int(now.timestamp()),
+            "expires_at": new.expires_at,
+        }
+        connection.execute(grants_table.insert().values(values))
     return Change(before, read_states(connection, limits, now), grants)
 
 
@@ -133,23 +117,17 @@ def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: da
 def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
     applied, second = state.applied, int(now.timestamp())
-    scope, measure, model_glob, period, source = grant_key(applied)
+    same = (column == name for column, name in zip(GRANT_KEY, grant_key(applied), strict=True))
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
-            grants_table.c.scope == scope,
-            grants_table.c.measure == measure,
-            grants_table.c.model_glob == model_glob,
-            grants_table.c.period == period,
-            grants_table.c.source == source,
-            grants_table.c.kind == "reset",
-            grants_table.c.expires_at > second,
+            *same, grants_table.c.kind == "reset", grants_table.c.expires_at > second
         )
     )
     amount = state.used - int(earlier or 0)
     if amount <= 0:
         return
     if applied.limit.period.rolling is None:
-        yield NewGrant(applied, amount, window_end(applied, now), "reset")
+        yield NewGrant(applied, amount, grant_end(applied, now), "reset")
         return
     for expires_at, part in rolling_parts(connection, applied, amount, second).items():
         yield NewGrant(applied, part, expires_at, "reset")

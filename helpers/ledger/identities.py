@@ -15,24 +15,24 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 
 from helpers.errors import LedgerError
 from helpers.ledger.tables import names_table
+from helpers.ledger.transactions import insert_on
 from helpers.limits.globs import glob_fits
 from helpers.limits.periods import quoted_text
 from helpers.limits.policies import PolicySet, fold_name
 from helpers.limits.policies_text import table_header
 from helpers.limits.policy import Subject, called_model, find_model_rule
 from helpers.logs import log
+from helpers.texts import clean_text
 
 # For so long a worker may not know of a rename that it hasn't seen itself.
 REFRESH_SECONDS = 5
-# A longer name in the policies is matched but not remembered, nor is one with a NUL.
+# A longer name in the policies is matched but not remembered, nor is one that no database stores.
 LONGEST_REMEMBERED = 255
 MOST_NOTES_IN_FORM = 10
 MOST_UNPRICED = 1_000
@@ -203,12 +203,14 @@ class IdentityReader:
         away = {key for key in alive if not by_id and fold_name(known[key]) != table.key}
         for key in alive:
             open_to_doubt = bool(others) and key in away
-            self.note_key(self.doubtful if open_to_doubt else self.sure, kind, key, table.key)
+            names = self.doubtful if open_to_doubt else self.sure
+            names.setdefault((kind, key), {})[table.key] = None
             self.tables.setdefault((kind, key), []).append(table)
-            if len(table.key) <= LONGEST_REMEMBERED and "\x00" not in table.key:
-                self.matched.add(RememberedName(kind, table.key, key, stored_name(known[key])))
+            if clean_text(table.key, LONGEST_REMEMBERED) == table.key:
+                last_seen = clean_text(known[key], LONGEST_REMEMBERED)
+                self.matched.add(RememberedName(kind, table.key, key, last_seen))
         for key in others:
-            self.note_key(self.doubtful, kind, key, table.key)
+            self.doubtful.setdefault((kind, key), {})[table.key] = None
         self.report(table, alive, away, others)
 
     def meant_ids(self, table: NamedTable, holders: list[str]) -> tuple[set[str], bool]:
@@ -225,12 +227,6 @@ class IdentityReader:
             return alive, False
         exact = {key for key in holders if known[key] == table.written}
         return exact or set(holders), False
-
-    @staticmethod
-    def note_key(
-        where: dict[tuple[str, str], dict[str, None]], kind: str, key: str, name: str
-    ) -> None:
-        where.setdefault((kind, key), {})[name] = None
 
     def report(
         self, table: NamedTable, alive: Collection[str], away: Collection[str], others: list[str]
@@ -293,21 +289,18 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
             header = table_header("model", rule.glob)
             hint = spelled_like(rule.glob, known)
             yield f"{header} fits no model that Open WebUI has{hint}"
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
-    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
-    for header, limits in headed:
-        for limit in limits or ():
+    for table in policies.tables:
+        for limit in table.limits or ():
             if not any(glob_fits(limit.model_glob, name) for name in known):
+                header = table_header(table.kind, table.name)
                 hint = spelled_like(limit.model_glob, known)
                 yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
 
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """A sentence for each model, by all its names, that limits in money don't count."""
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
-    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
+    limits = [limit for table in policies.tables for limit in table.limits or ()]
+    globs = {limit.model_glob for limit in limits if limit.measure == "cost"}
     for names in seen:
         fits = any(glob_fits(glob, name) for glob in globs for name in names)
         rule = find_model_rule(policies, names)
@@ -319,11 +312,6 @@ def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Ite
             )
 
 
-def stored_name(name: str) -> str:
-    """A name as a database takes it."""
-    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
-
-
 def read_remembered(connection: Connection) -> frozenset[RememberedName]:
     """Whom the names in the policies have meant so far."""
     names = names_table.c
@@ -333,8 +321,7 @@ def read_remembered(connection: Connection) -> frozenset[RememberedName]:
 
 def remember(connection: Connection, names: Iterable[RememberedName], now: int) -> None:
     """Write down whom names have meant; another worker may just have done so."""
-    sqlite = connection.dialect.name == "sqlite"
-    insert: Any = insert_on_sqlite if sqlite else insert_on_postgresql
+    insert = insert_on(connection.dialect)
     for one in sorted(names, key=lambda one: (one.kind, one.name, one.id)):
         row = insert(names_table).values(
             kind=one.kind, name=one.name, id=one.id, last_seen=one.last_seen, created_at=now

@@ -1,4 +1,4 @@
-"""The ledger: reserve, settle, check, renew and sweep, each one transaction."""
+"""The ledger: reserve, settle, grow, renew and sweep, each one transaction."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, or_, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.counters import ROLLING_MARK, add_to_counters, rolling_seconds
-from helpers.ledger.identities import RememberedName, read_remembered, remember
+from helpers.ledger.identities import RememberedName, remember
 from helpers.ledger.limit_states import (
     KnownResets,
     Snapshot,
@@ -50,6 +48,7 @@ from helpers.ledger.tables import (
 from helpers.ledger.transactions import (
     NEW_POOL_COUNTER_LOCK,
     TransactionRunner,
+    insert_on,
     new_deadline,
 )
 from helpers.limits.decisions import NOTHING, Amounts, Decision, LimitState
@@ -133,8 +132,8 @@ def settle_record(
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
-    All of them raise `LedgerError` where the database can't be reached or is too busy, and
-    `LedgerDataError` where it refuses what is to be written.
+    All of them raise `LedgerError` where the database can't be reached or is too busy at the
+    deadline (by `time.monotonic`), and `LedgerDataError` where it refuses what is to be written.
 
     Args:
         engine: A synchronous engine on SQLite or PostgreSQL.
@@ -155,7 +154,7 @@ class Ledger:
         self._worker = worker
         self._clock = clock
         self._transactions = TransactionRunner(engine, schema, keep_connections)
-        self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
+        self._insert = insert_on(engine.dialect)
         self._prepared = False
         self._file: tuple[int, int] | None = None  # in which it was prepared
         self._refused = 0  # statements, before the tables were looked at last
@@ -203,11 +202,6 @@ class Ledger:
         """Run `work` in a transaction, during which no reply of these scopes is settled."""
         self.prepare(deadline)
         return self._transactions.run(work, scopes, deadline=deadline)
-
-    def read_names(self) -> frozenset[RememberedName]:
-        """Whom the names in the policies have meant so far."""
-        self.prepare()
-        return self._transactions.read(read_remembered)
 
     def write_names(self, names: Collection[RememberedName]) -> None:
         """Remember whom names in the policies mean."""
@@ -275,7 +269,7 @@ class Ledger:
             soft_limit_percent: From where a limit without thresholds of its own warns.
             announce: Whether the user can be told; else no warning is marked as given.
             may_exist: Whether an earlier try may have been written after all.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
         """
         self.prepare(deadline)
 
@@ -333,9 +327,9 @@ class Ledger:
             alert_percent: From where a limit without thresholds of its own is crossed, if the
                 administrator is to be told; None if not.
             reason: Why it is released, or settled before its end.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
         """
-        self.prepare()
+        self.prepare(deadline)
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
@@ -358,23 +352,6 @@ class Ledger:
         crossed = Decision(settlement.crossed).with_states(decision.states).states
         return replace(settlement, decision=decision, crossed=crossed)
 
-    def check(
-        self,
-        reservation: Reservation,
-        limits: Sequence[AppliedLimit],
-        deadline: float | None = None,
-    ) -> Decision:
-        """Where the limits stand without this reservation; nothing is reserved."""
-        self.prepare(deadline)
-        decision = self._transactions.run(
-            lambda connection: Decision(
-                read_limit_states(connection, limits, self._now(), reservation.id)
-            ),
-            limit_scopes(reservation.subject, limits),
-            deadline=deadline,
-        )
-        return self._with_resets(decision)
-
     def grow(
         self,
         reservation: Reservation,
@@ -389,7 +366,7 @@ class Ledger:
             hold: What to hold for it, given where its limits stand without it. It may be asked
                 twice.
             limits: The limits that count for it.
-            deadline: Until when it may take, by `time.monotonic`.
+            deadline: Until when it may take.
 
         Returns:
             Where its limits stand without it.

@@ -50,16 +50,10 @@ ResetKey = tuple[str, str, int]  # a counter, a measure and the amount
 KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
     literal_column("'counter'"),
-    counters_table.c.id,
-    counters_table.c.scope,
-    counters_table.c.model_glob,
-    counters_table.c.window_start,
-    counters_table.c.window_end,
+    *counters_table.c["id", "scope", "model_glob", "window_start", "window_end"],
     *AMOUNT_COLUMNS,
     counters_table.c.source,
-    grants_table.c.measure,
-    grants_table.c.period,
-    grants_table.c.amount,
+    *grants_table.c["measure", "period", "amount"],
 ).outerjoin_from(
     counters_table,
     grants_table,
@@ -72,16 +66,11 @@ COUNTERS = select(
 )
 RUNNING = select(
     literal_column("'running'"),
-    records_table.c.user_id,
-    records_table.c.group_ids,
-    records_table.c.model_names,
-    records_table.c.created_at,
+    *records_table.c["user_id", "group_ids", "model_names", "created_at"],
     null(),
     *COUNTED_COLUMNS,
     records_table.c.source,
-    null(),
-    null(),
-    null(),
+    *(null(), null(), null()),
 ).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
 
 
@@ -95,6 +84,12 @@ class RunningReply:
     source: str
     created_at: int
     reserved: Amounts
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> RunningReply:
+        """One of the rows of `RUNNING`."""
+        _, user_id, group_ids, names, created_at, _, *sums, source = row[:11]
+        return cls(user_id, group_ids, names, source, created_at, Amounts(*sums))
 
     def counts_for(self, applied: AppliedLimit, at: int) -> bool:
         """Whether a limit counts it at the second `at`."""
@@ -166,17 +161,13 @@ def read_snapshot(
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
     rows = connection.execute(statement, {**values, **number_values(name, keys)})
-    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts, source = Amounts(*numbers[:4]), numbers[4]
-        if kind == "running":
-            snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
-            )
+    for row in rows:
+        if row[0] == "running":
+            snapshot.running.append(RunningReply.of(row))
             continue
-        counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
-        )
-        measure, period, granted = numbers[5:]
+        _, key, scope, glob, start, end, *sums, source, measure, period, granted = row
+        counter = Counter(key, scope, glob, start, end, Amounts(*sums), source)
+        counter = snapshot.counters.setdefault(key, counter)
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot
@@ -248,10 +239,7 @@ def latest_reset(applied: AppliedLimit, at: int) -> datetime:
 
 
 def with_resets(
-    connection: Connection,
-    states: Sequence[LimitState],
-    at: int,
-    known: KnownResets | None = None,
+    connection: Connection, states: Sequence[LimitState], at: int, known: KnownResets | None = None
 ) -> tuple[LimitState, ...]:
     """The same states; a rolling limit that is reached says when it admits requests again.
 
@@ -307,13 +295,7 @@ def read_leaving(
     """
     columns = records_table.c
     oldest = (
-        select(
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.created_at,
-            *COUNTED_COLUMNS,
-        )
+        select(*columns["group_ids", "model_names", "source", "created_at"], *COUNTED_COLUMNS)
         .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )

@@ -29,14 +29,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from helpers.ledger.counters import (
-    CLOCK_TOLERANCE_SECONDS,
     COUNTED_SUMS,
     NO_END,
-    STEP_SECONDS,
     counted_window,
     counter_id,
     glob_matches,
-    split_names,
+    is_outlived,
+    scopes_of,
     sum_settled,
 )
 from helpers.ledger.limit_states import (
@@ -50,7 +49,7 @@ from helpers.ledger.limit_states import (
 from helpers.ledger.tables import counters_table, grants_table, records_table
 from helpers.limits.decisions import Amounts, LimitState
 from helpers.limits.limit import Measure
-from helpers.limits.policy import EVERYONE, AppliedLimit
+from helpers.limits.policy import AppliedLimit
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
@@ -70,8 +69,12 @@ def read_snapshot_of(
     return result
 
 
+# The columns by which a grant names the limit that it adds to.
+GRANT_KEY = tuple(grants_table.c["scope", "measure", "model_glob", "period", "source"])
+
+
 def grant_key(applied: AppliedLimit) -> GrantKey:
-    """The columns by which a grant names the limit that it adds to."""
+    """What a grant for this limit has in `GRANT_KEY`."""
     limit = applied.limit
     return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
@@ -97,14 +100,9 @@ def open_counters(sqlite: bool) -> Select[Any]:
         listed = func.json_each(bindparam("scopes", type_=Text())).table_valued("value")
         among = columns.scope.in_(select(listed.c.value))
     return select(
-        columns.id,
-        columns.window_start,
-        columns.window_end,
+        *columns["id", "window_start", "window_end"],
         columns.input_tokens + columns.output_tokens,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.requests,
-        columns.cost_micros,
+        *columns["input_tokens", "output_tokens", "requests", "cost_micros"],
     ).where(among, columns.window_end > bindparam("at"))
 
 
@@ -120,8 +118,8 @@ def read_granted(
 ) -> Mapping[GrantKey, int]:
     """What administrators have added to limits, or to those of one scope, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
-    query = select(*key, func.sum(columns.amount)).where(columns.expires_at > at).group_by(*key)
+    sums = select(*GRANT_KEY, func.sum(columns.amount)).group_by(*GRANT_KEY)
+    query = sums.where(columns.expires_at > at)
     if scope is not None:
         query = query.where(columns.scope == scope)
     return {tuple(names): int(amount) for *names, amount in connection.execute(query).all()}
@@ -135,14 +133,10 @@ def read_running(
     if scope is not None and scope.startswith("user:"):
         query = query.where(records_table.c.user_id == scope.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
-        query, {"except_id": ""}
-    ):
-        amounts, source = Amounts(*rest[:4]), rest[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
-        groups = (f"group:{group}" for group in split_names(group_ids))
-        for scope in (f"user:{user_id}", *groups, EVERYONE):
-            running[scope].append(reply)
+    for row in connection.execute(query, {"except_id": ""}):
+        reply = RunningReply.of(row)
+        for each in scopes_of(reply.user_id, reply.group_ids):
+            running[each].append(reply)
     return running
 
 
@@ -171,10 +165,9 @@ class CountedSpan:
     @classmethod
     def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
         """The span of a limit at the second `at`."""
-        source, rolling = applied.limit.source, applied.limit.period.rolling
+        source, seconds = applied.limit.source, applied.limit.period.seconds
         id_start = f"via {source} " if source else ""
         id_end = counter_id(applied).removeprefix(id_start + applied.scope)
-        seconds = 0 if rolling is None else int(rolling.total_seconds())
         adds_up, reset_at = not applied.limit.is_moment, latest_reset(applied, at)
         return cls(id_start, id_end, *counted_window(applied, at), seconds, reset_at, adds_up)
 
@@ -188,8 +181,7 @@ class CountedSpan:
         if counter is None or not self.rolling:
             return 0, 0, 0
         moved = self.start - counter[1]
-        outlived = counter[2] < at + CLOCK_TOLERANCE_SECONDS // 2
-        if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
+        if is_outlived(self.rolling, moved, counter[2], at):
             return 1, self.start, NO_END
         return (-1, counter[1], self.start) if moved > 0 else (0, 0, 0)
 
@@ -228,7 +220,6 @@ def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int
     """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
-        connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
     found: WindowSums = defaultdict(list)
@@ -245,10 +236,6 @@ class LimitReader:
 
     Nothing is written and no lock is needed, if the connection sees one moment of the database.
     However many limits are asked for at once, it takes few statements.
-
-    Args:
-        connection: The ledger's.
-        at: The instant.
     """
 
     def __init__(self, connection: Connection, at: datetime) -> None:

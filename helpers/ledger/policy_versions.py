@@ -39,7 +39,6 @@ def keep_version(
     """Write down a text that is being saved, and what stood there before if that isn't known.
 
     Args:
-        connection: In a transaction.
         before: The text that is in force.
         text: The new one.
         by: Who saves it.

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from helpers.ledger.counters import join_names, split_names
+from helpers.ledger.counters import join_names, scopes_of
 from helpers.ledger.tables import IS_OPEN, records_table
 from helpers.limits.decisions import Amounts
-from helpers.limits.policy import EVERYONE, Subject
+from helpers.limits.policy import Subject
 from helpers.metering.charges import Charge
 from helpers.metering.usage import Usage
 
@@ -74,8 +74,7 @@ def key_of_reservation(reservation: Reservation) -> RecordKey:
 
 def key_of_row(row: Row[Any]) -> RecordKey:
     """The key of a record that was read."""
-    groups = (f"group:{group}" for group in split_names(row.group_ids))
-    scopes = (f"user:{row.user_id}", *groups, EVERYONE)
+    scopes = scopes_of(row.user_id, row.group_ids)
     return RecordKey(row.id, scopes, row.model_names, row.source, row.created_at)
 
 

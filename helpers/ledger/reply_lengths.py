@@ -28,13 +28,7 @@ ANY_MODEL = None  # where those of a model aren't known, it is expected to be li
 OTHER_SOURCES = ("task", "backfill")
 
 NEWEST_RECORDS = (
-    select(
-        records_table.c.model_id,
-        records_table.c.user_id,
-        records_table.c.output_tokens,
-        records_table.c.source,
-        records_table.c.state,
-    )
+    select(*records_table.c["model_id", "user_id", "output_tokens", "source", "state"])
     .order_by(records_table.c.created_at.desc())
     .limit(RECORDS_READ)
 )

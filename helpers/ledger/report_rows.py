@@ -16,11 +16,7 @@ from helpers.ledger.reports import DIMENSIONS, Numbers, RowKey, Sums
 
 # Public, as are the columns of DIMENSIONS: other programs read them.
 SUM_COLUMNS = (
-    "requests",
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cost_usd",
+    *("requests", "input_tokens", "output_tokens", "total_tokens", "cost_usd"),
     "estimated_requests",
 )
 # What a spreadsheet takes for the beginning of a formula: at a cell's start, which to half of the
@@ -97,16 +93,10 @@ def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
     )
 
 
-def sums_row(sums: Sums) -> dict[str, int | float]:
+def sums_row(sums: Sums) -> dict[str, Any]:
     """The same as JSON has them; money as a number."""
-    return {
-        "requests": sums.requests,
-        "input_tokens": sums.input_tokens,
-        "output_tokens": sums.output_tokens,
-        "total_tokens": sums.total_tokens,
-        "cost_usd": sums.cost_micros / 1_000_000,
-        "estimated_requests": sums.estimated_requests,
-    }
+    values = dict[str, Any](zip(SUM_COLUMNS, sum_values(sums), strict=True))
+    return {**values, "cost_usd": sums.cost_micros / 1_000_000}
 
 
 def json_line(row: UsageRow) -> str:

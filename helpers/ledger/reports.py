@@ -77,11 +77,6 @@ def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
     return int(zone_offset(instant, zone).total_seconds())
 
 
-def day_of_number(number: int) -> date:
-    """The date of a number that `day_number` gave."""
-    return FIRST_DAY + timedelta(days=number)
-
-
 # What records add up to
 
 # What can be summed by, in the order of the columns, and the columns that each gives.
@@ -208,10 +203,7 @@ def first_and_last(connection: Connection, selection: Selection) -> tuple[int, i
 
 
 def sum_records(
-    connection: Connection,
-    selection: Selection,
-    wanted: Sequence[str],
-    most: int | None = None,
+    connection: Connection, selection: Selection, wanted: Sequence[str], most: int | None = None
 ) -> dict[RowKey, Numbers]:
     """What records add up to, by the values of some dimensions, as `Sums` takes it.
 
@@ -219,7 +211,6 @@ def sum_records(
     here. A record of a user in several groups counts in each of them, one in none under None.
 
     Args:
-        connection: The ledger's.
         selection: Which records count.
         wanted: The dimensions, in the order of `DIMENSIONS`.
         most: Where there are more sums than that, the rest isn't read.
@@ -248,7 +239,7 @@ def sum_records(
             key = list(row[: len(wanted)])
             part = tuple(int(value or 0) for value in row[len(wanted) :])
             if day_at is not None:
-                key[day_at] = day_of_number(key[day_at]).isoformat()
+                key[day_at] = (FIRST_DAY + timedelta(days=key[day_at])).isoformat()
             groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
             for group in groups:
                 if group_at is not None:
@@ -286,19 +277,12 @@ def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, 
 
 def read_latest(connection: Connection, selection: Selection, most: int) -> Sequence[Row[Any]]:
     """The latest records, the newest first."""
-    columns = records_table.c
+    columns = records_table.c[
+        *("created_at", "model_id", "model_names", "source", "state", "input_tokens"),
+        *("output_tokens", "cost_micros", "estimated"),
+    ]
     return connection.execute(
-        select(
-            columns.created_at,
-            columns.model_id,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cost_micros,
-            columns.estimated,
-        )
+        select(*columns)
         .where(selection.records.condition)
         .order_by(columns.created_at.desc())
         .limit(most)
@@ -325,20 +309,9 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
     columns = records_table.c
     query = (
         select(
-            columns.created_at,
-            columns.user_id,
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.settled_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
+            *columns["created_at", "user_id", "group_ids", "model_names", "source", "state"],
+            *columns["settled_at", "counted", "weighted_input_tokens", "weighted_output_tokens"],
+            *columns["cost_micros", "input_tokens", "output_tokens", "cached_input_tokens"],
             type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
             columns.id,
         )

@@ -105,15 +105,10 @@ def between(
 def summed_rollups(length: int, since: int, until: int) -> Summed:
     """The rollups of all stretches of a length, in seconds, between two of their limits."""
     columns = rollups_table.c
-    sums = (
-        columns.requests,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.cost_micros,
-        columns.estimated_requests,
-    )
+    names = ("requests", "input_tokens", "output_tokens", "cost_micros", "estimated_requests")
+    sums = tuple(func.sum(columns[name]) for name in names)
     condition = and_(columns.seconds == length, between(columns.start, since, until))
-    return Summed(rollups_table, columns.start, tuple(map(func.sum, sums)), condition)
+    return Summed(rollups_table, columns.start, sums, condition)
 
 
 def find_summed(
@@ -122,7 +117,6 @@ def find_summed(
     """Where the sums of a span by some dimensions come from: each record is in one of these.
 
     Args:
-        connection: The ledger's.
         wanted: The dimensions.
         since: The first second; None: from the first record on.
         until: The second after the last one; None: to the last record.
@@ -160,11 +154,7 @@ def roll_up_next(connection: Connection, now: int) -> bool:
     """Roll up the earliest block that isn't, if it has settled; returns whether there was one.
 
     Blocks are taken in the order of time, but for those without records: whatever lies between two
-    that are rolled up is rolled up, too.
-
-    Args:
-        connection: In a transaction.
-        now: In seconds since 1970.
+    that are rolled up is rolled up, too. `now` is in seconds since 1970.
     """
     drop_rollups(connection, since=now - UNSETTLED_SECONDS)  # made by a clock that was ahead
     columns, rolled_up = records_table.c, find_rolled_up(connection)

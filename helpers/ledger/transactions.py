@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Dialect, Engine
+from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -43,6 +45,11 @@ NEW_POOL_COUNTER_LOCK = "new pool counter"
 POOL_LOCKS = 64
 
 WorkResult = TypeVar("WorkResult")
+
+
+def insert_on(dialect: Dialect) -> Any:
+    """The insert of a database's own dialect, which can say what becomes of a row that is there."""
+    return insert_on_sqlite if dialect.name == "sqlite" else insert_on_postgresql
 
 
 def new_deadline() -> float:

@@ -67,8 +67,7 @@ def read_count(text: str, counted: str) -> int:
     amount, lost = scaled_amount(text, sign="", decimals=0)
     if lost:
         raise NotationError(
-            f"has a part of a {counted}",
-            f'whole {counted}s, as in "1.5k {counted}s/day"',
+            f"has a part of a {counted}", f'whole {counted}s, as in "1.5k {counted}s/day"'
         )
     if amount > LARGEST_AMOUNT:
         raise too_large("1,000,000,000M")
@@ -84,8 +83,7 @@ def read_dollars(text: str) -> int:
     amount, lost = scaled_amount(text, sign="$", decimals=DECIMALS_OF_DOLLAR)
     if lost:
         raise NotationError(
-            "has parts of a micro-dollar",
-            'dollars with up to 6 decimals, as in "$0.25/day"',
+            "has parts of a micro-dollar", 'dollars with up to 6 decimals, as in "$0.25/day"'
         )
     if amount > LARGEST_AMOUNT:
         raise too_large("$1,000,000,000")

@@ -33,13 +33,7 @@ from helpers.limits.amounts import (
     read_dollars,
 )
 from helpers.limits.globs import glob_fits
-from helpers.limits.periods import (
-    MOMENTS,
-    PERIODS_ALLOWED,
-    Period,
-    parse_period,
-    quoted_text,
-)
+from helpers.limits.periods import MOMENTS, PERIODS_ALLOWED, Period, parse_period, quoted_text
 
 Measure = Literal["tokens", "input_tokens", "output_tokens", "requests", "cost"]
 
@@ -179,8 +173,7 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
         raise NotationError("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
         raise NotationError(
-            "is not one limit among others",
-            f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}',
+            "is not one limit among others", f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}'
         )
     # The first "/" is the period's: one in a model's id ("openai/gpt-4o") comes after it.
     before, _, after = text.partition("/")
@@ -254,8 +247,7 @@ def read_quantity(words: list[str]) -> tuple[int, Measure]:
         return read_dollars(first[1:]), "cost"
     if money := MONEY_TEXT.search(" ".join(words)):
         raise NotationError(
-            f'has "{money[0]}" for money',
-            'US dollars, the sign right before: "$20/month"',
+            f'has "{money[0]}" for money', 'US dollars, the sign right before: "$20/month"'
         )
     measure = MEASURE_OF_UNIT.get(unit.lower())
     amount = read_count(first, "request" if measure == "requests" else "token")
@@ -331,8 +323,7 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
     for keyword, given in values.items():
         if not given:
             raise NotationError(
-                f'has nothing after "{keyword}"',
-                f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
+                f'has nothing after "{keyword}"', f'a value, as in "{OPTION_EXAMPLES[keyword]}"'
             )
     return values
 
@@ -373,8 +364,7 @@ def read_percent(word: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})(%?)", word)
     if match is None:
         raise NotationError(
-            f'has {quoted_text(word)} after "warn"',
-            'whole percentages, as in "warn 70% 90%"',
+            f'has {quoted_text(word)} after "warn"', 'whole percentages, as in "warn 70% 90%"'
         )
     if not match[2]:
         raise NotationError(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')

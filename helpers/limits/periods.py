@@ -15,6 +15,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from helpers.errors import ConfigurationError
+from helpers.texts import LONGEST_QUOTED, shortened
 
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
@@ -23,11 +24,7 @@ DATE_PERIODS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
 MONTHS_PER_PERIOD = {"month": 1, "quarter": 3, "year": 12}
 CALENDAR_PERIODS = (*CLOCK_PERIODS, *DATE_PERIODS)
 
-ROLLING_UNITS = {
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
+ROLLING_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 ROLLING_TEXT = re.compile(r"0*(?P<count>[1-9][0-9]{0,6})(?P<unit>[mhd])")
 LONGEST_ROLLING = timedelta(days=366)
 PERIODS_ALLOWED = (
@@ -97,6 +94,11 @@ class Period:
 
     name: str
     rolling: timedelta | None = None
+
+    @property
+    def seconds(self) -> int:
+        """The length of a rolling period; 0 for a calendar period."""
+        return 0 if self.rolling is None else int(self.rolling.total_seconds())
 
     def window(self, at: datetime, rules: CalendarRules) -> Window:
         """The window that contains `at`.
@@ -263,10 +265,9 @@ def suggested_period(word: str) -> str | None:
     return f"{count}{unit[0]}" if unit[0] in ROLLING_UNITS else None
 
 
-def quoted_text(text: str, longest: int = 60) -> str:
+def quoted_text(text: str) -> str:
     """What an administrator wrote, as an error quotes it back."""
-    shown = " ".join(text.split())
-    shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    shown = shortened(" ".join(text.split()), LONGEST_QUOTED)
     return f"'{shown}'" if '"' in shown else f'"{shown}"'
 
 
@@ -277,10 +278,7 @@ def available_timezones_list() -> list[str]:
     except OSError:
         # A database that can't be read is as good as none: the form must open all the same.
         names = set()
-    return [
-        "UTC",
-        *sorted(name for name in names if name != "UTC" and is_timezone_choice(name)),
-    ]
+    return ["UTC", *sorted(name for name in names if name != "UTC" and is_timezone_choice(name))]
 
 
 def is_timezone_choice(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import ClassVar, Literal
 
 from helpers.limits.limit import Limit
 
@@ -31,6 +31,7 @@ class Policy:
 class Pool:
     """Limits on what many users use together: a group's members, or everyone (group None)."""
 
+    kind: ClassVar[Literal["pool"]] = "pool"
     name: str
     group: str | None
     limits: tuple[Limit, ...]
@@ -50,16 +51,9 @@ class ModelRule:
 
     @property
     def is_priced(self) -> bool:
-        return any(
-            price is not None
-            for price in (
-                self.input_price,
-                self.output_price,
-                self.cached_input_price,
-                self.cache_write_price,
-                self.reasoning_price,
-            )
-        )
+        of_input = (self.input_price, self.cached_input_price, self.cache_write_price)
+        prices = (*of_input, self.output_price, self.reasoning_price)
+        return any(price is not None for price in prices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +75,11 @@ class PolicySet:
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
     tasks_counted: bool = False
+
+    @property
+    def tables(self) -> tuple[Policy | Pool, ...]:
+        """Whatever has limits."""
+        return (*self.users.values(), *self.groups.values(), *self.roles.values(), *self.pools)
 
 
 def fold_name(name: str) -> str:

@@ -17,6 +17,7 @@ from helpers.errors import ConfigurationError
 from helpers.limits.limit import Limit, parse_limit
 from helpers.limits.periods import quoted_text
 from helpers.limits.policies import ModelRule, Policy, PolicySet, Pool, fold_name
+from helpers.texts import LONGEST_QUOTED, shortened
 
 # After the small numbers of the groups that were ranked on purpose, before any meant to be last.
 DEFAULT_GROUP_PRIORITY = 100
@@ -111,8 +112,7 @@ class ModelTable(PolicyTable):
     cache_write_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     reasoning_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     weight: BoundedNumber = Field(
-        default=Decimal(1),
-        description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",
+        default=Decimal(1), description="a number from 0 (free) to 1,000,000, such as 0.5 or 5"
     )
 
 
@@ -179,15 +179,11 @@ def named_tables(kind: str, tables: object) -> Mapping[str, object]:
         given = quoted_text(kind)
         given = f"unknown table {given}" if isinstance(tables, dict) else f"{given} in no table"
         raise policies_error(
-            "policies",
-            given,
-            "tables such as " + ", ".join(TABLE_EXAMPLES.values()) + hint,
+            "policies", given, "tables such as " + ", ".join(TABLE_EXAMPLES.values()) + hint
         )
     if not isinstance(tables, dict):
         raise policies_error(
-            "policies",
-            f"{kind} = {shown_value(tables)}",
-            f"tables such as {TABLE_EXAMPLES[kind]}",
+            "policies", f"{kind} = {shown_value(tables)}", f"tables such as {TABLE_EXAMPLES[kind]}"
         )
     return tables
 
@@ -271,14 +267,14 @@ def key_error(
     return ConfigurationError(f"{header} {key}", f"got {shown_value(values[key])}", allowed)
 
 
-def shown_value(value: object, longest: int = 60) -> str:
+def shown_value(value: object) -> str:
     """A value about as the text has it."""
     try:
         as_json = json.dumps(value, ensure_ascii=False, default=str)
         text = str(value) if isinstance(value, Decimal) else as_json
     except ValueError:  # Python writes out no number of thousands of digits, as 0xfff… has them
         return "a number with too many digits"
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return shortened(text, LONGEST_QUOTED)
 
 
 def parse_policies(text: str) -> PolicySet:

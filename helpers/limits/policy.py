@@ -210,12 +210,7 @@ def scoped_limits(
 ) -> tuple[AppliedLimit, ...]:
     """Every limit that `subject` is under at the instant `at`, whatever the model.
 
-    Args:
-        subject: The user.
-        policy: What `choose_policy` chose.
-        policies: The whole policies text: its pools apply on top.
-        at: The instant of the request, UTC.
-        rules: Where calendar periods begin.
+    Those of `policy`, which `choose_policy` chose, and those of the pools in `policies`.
     """
     own_name = "" if policy.kind == "default" else policy.name
     scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]

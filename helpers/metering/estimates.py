@@ -38,17 +38,10 @@ TOKENS_PER_REPLY = 3
 # Gemini, a page of a document in Anthropic.
 IMAGE_TOKENS = 765
 MEDIA_TOKENS = {
-    "image": IMAGE_TOKENS,
-    "image_url": IMAGE_TOKENS,
-    "input_image": IMAGE_TOKENS,
-    "audio": 600,
-    "audio_url": 600,
-    "input_audio": 600,
-    "video": 2000,
-    "video_url": 2000,
-    "document": 1500,
-    "file": 1500,
-    "input_file": 1500,
+    **dict.fromkeys(("image", "image_url", "input_image"), IMAGE_TOKENS),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), 600),
+    **dict.fromkeys(("video", "video_url"), 2000),
+    **dict.fromkeys(("document", "file", "input_file"), 1500),
 }
 # No provider reads more media in one call than this, so more of them can reserve no more.
 MOST_MEDIA_TOKENS = 400_000

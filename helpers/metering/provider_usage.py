@@ -261,11 +261,7 @@ def split_total(
     """
     if input_tokens is None:
         if output_tokens:
-            return (
-                (total - output_tokens if total > output_tokens else None),
-                output_tokens,
-                None,
-            )
+            return ((total - output_tokens if total > output_tokens else None), output_tokens, None)
         return None, output_tokens, total
     excess = total - input_tokens - (output_tokens or 0)
     if output_tokens is None:

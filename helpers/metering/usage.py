@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from helpers.metering.estimates import estimate_reply
 from helpers.metering.provider_usage import NO_USAGE, ReportedUsage, parse_usage, split_total
@@ -110,29 +110,18 @@ def metered_call(
     )
 
 
+@dataclass(slots=True, eq=False)
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = (
-        "answered",
-        "completion_id",
-        "counted_texts",
-        "finished",
-        "repeated_id",
-        "texts",
-        "usage",
-        "whole_texts",
-    )
-
-    def __init__(self) -> None:
-        self.completion_id: str | None = None
-        self.usage = NO_USAGE
-        self.texts: list[str] = []
-        self.whole_texts: list[str] = []  # what came whole, streamed before or not
-        self.counted_texts = 0
-        self.finished = False
-        self.repeated_id = False  # whether two events had the same, so that ids mean something
-        self.answered = False  # in one piece, so that even an empty answer had its prompt read
+    completion_id: str | None = None
+    usage: ReportedUsage = NO_USAGE
+    texts: list[str] = field(default_factory=list)
+    whole_texts: list[str] = field(default_factory=list)  # what came whole, streamed before or not
+    counted_texts: int = 0
+    finished: bool = False
+    repeated_id: bool = False  # whether two events had the same, so that ids mean something
+    answered: bool = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
@@ -296,11 +285,6 @@ class ReplyMeter:
         if usage is not None:
             this_round.add_usage(usage)
         call.answered = call.finished = this_round.started = True
-
-    @property
-    def started(self) -> bool:
-        """Whether the provider sent anything but an error."""
-        return any(each.started for each in self._rounds)
 
     @property
     def awaited_prompt_tokens(self) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Engine
 
 from helpers.errors import LedgerBusyError, LedgerError
-from helpers.ledger.identities import HostNames, IdentityMemory
+from helpers.ledger.identities import HostNames, IdentityMemory, read_remembered
 from helpers.ledger.ledger import Admission, Settlement
 from helpers.ledger.records import NO_ANSWER, NOT_CALLED, WORKER_STOPPED
 from helpers.ledger.transactions import new_deadline
@@ -74,9 +74,9 @@ class Accounting(LedgerWorker):
         publish: Callable[[tuple[str, ...]], None],
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
-        ledger = self.ledger
+        read_names = partial(self._read_prepared, read_remembered)
         self._memory = IdentityMemory(
-            ledger.read_names, ledger.write_names, read_host, list_models, publish
+            read_names, self.ledger.write_names, read_host, list_models, publish
         )
         return self._memory
 
@@ -203,7 +203,6 @@ class Accounting(LedgerWorker):
         """See that a reply holds more than it has produced: more is reserved in the background.
 
         Args:
-            reply: The reply.
             size: How long its stream is so far.
             step: How long the last part of it was.
 
@@ -279,19 +278,14 @@ class Accounting(LedgerWorker):
         finally:
             reply.growing = None
 
-    async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
-
-        Args:
-            reply: The reply.
-            charge: What it cost.
-            reason: Why it is released.
 
         Returns:
             Where its limits stand then; None where the ledger can't say.
         """
         if reply.ending is None:
-            reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
+            reply.ending = asyncio.create_task(self._settle(reply, charge))
         return await asyncio.shield(reply.ending)
 
     def _keep_maintaining(self) -> None:
@@ -326,11 +320,10 @@ class Accounting(LedgerWorker):
             return Charge(Usage(estimated=True))
         return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
-    async def _settle(
-        self, reply: Reply, charge: Charge | None, reason: str = ""
-    ) -> Decision | None:
+    async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
+        reason = ""
         if charge is None:
-            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
+            reason = NO_ANSWER if reply.call_refused else NOT_CALLED
         end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
         try:
             if charge is None and not reply.written:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import MutableMapping
 from copy import copy
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,8 @@ from helpers.openwebui.http_requests import (
     Scope,
     Send,
     current_state,
+    json_headers,
+    without_headers,
 )
 from helpers.openwebui.passthrough import CHAT_PASSTHROUGHS, Passthrough
 from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
@@ -44,19 +47,16 @@ def read_json(data: bytes | bytearray) -> Any:
         return None
 
 
+@dataclass(slots=True, eq=False)
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
 
-    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
-
-    def __init__(self, meter: ReplyMeter | None) -> None:
-        self._meter = meter
-        self._buffer = bytearray()
-        self.by_lines = False
-        self._overflown = False
-        self._readable = False
-        self.status: int | None = None
-        self.answer: Any = None
+    meter: ReplyMeter | None
+    by_lines: bool = False
+    status: int | None = None
+    _buffer: bytearray = field(default_factory=bytearray)
+    _overflown: bool = False
+    _readable: bool = False
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The answer begins."""
@@ -91,31 +91,25 @@ class AnswerReader:
         if self.by_lines:
             self._read_line(rest)
             return
-        self.answer = read_json(rest)
-        if self.answer is None:  # a stream under another name
+        answer = read_json(rest)
+        if answer is None:  # a stream under another name
             for line in rest.split(b"\n"):
                 self._read_line(line)
-        elif self._meter is not None:
-            self._meter.add_answer(self.answer)
+        elif self.meter is not None:
+            self.meter.add_answer(answer)
 
     def _read_line(self, line: bytes | bytearray) -> None:
         line = line.strip()
         if line.startswith(b"data:"):
             line = line[5:]
-        if self._meter is not None and line.lstrip().startswith(b"{"):
-            self._meter.add_event(read_json(line))
+        if self.meter is not None and line.lstrip().startswith(b"{"):
+            self.meter.add_event(read_json(line))
 
 
 def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
     """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *refusal.headers(),
-        *MARK,
-        *more,
-    ]
+    headers = [*json_headers(body), *refusal.headers(), *MARK, *more]
     return [
         {"type": "http.response.start", "status": refusal.status, "headers": headers},
         {"type": "http.response.body", "body": body},
@@ -209,16 +203,12 @@ class ChatAnswer:
         if message["status"] >= 400 and refusal is not None:
             self._refusal = Refusal(*refusal)
             own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-            self._headers = [
-                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
-            ]
+            self._headers = without_headers(message, *own)
 
 
 def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
     """An answer's headers and ours; a provider's own of the same name speak of its key."""
-    names = {name for name, _ in own}
-    theirs = message.get("headers", ())
-    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+    return [*without_headers(message, *(name for name, _ in own)), *own]
 
 
 def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:

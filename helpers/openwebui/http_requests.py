@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from helpers.openwebui.messages import TOO_LARGE_SENTENCE, UNREADABLE_SENTENCE
-from helpers.openwebui.refusals import PassthroughError, Refusal
+from helpers.openwebui.refusals import PassthroughError, RawHeaders, Refusal
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
@@ -55,13 +55,15 @@ def set_route_path(scope: Scope, path: str) -> None:
     scope["raw_path"] = whole.encode()
 
 
-def plain_answers(scope: Scope) -> None:
-    """Ask Open WebUI for an answer that can be read, not a compressed one."""
-    scope["headers"] = [
-        (name, value)
-        for name, value in scope.get("headers", ())
-        if name.lower() != b"accept-encoding"
-    ]
+def without_headers(message: Message, *names: bytes) -> RawHeaders:
+    """The headers of a request or an answer, but for these."""
+    return [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
+
+
+def json_headers(body: bytes) -> RawHeaders:
+    """The headers that say of a body that it is JSON."""
+    length = str(len(body)).encode()
+    return [(b"content-type", b"application/json"), (b"content-length", length)]
 
 
 class ReadRequest:
@@ -108,11 +110,7 @@ class ReadRequest:
         except (ValueError, RecursionError) as error:
             raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
         replaced = (b"content-length", b"content-type", b"transfer-encoding")
-        scope["headers"] = [
-            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
+        scope["headers"] = [*without_headers(scope, *replaced), *json_headers(body)]
 
         async def receive() -> Message:
             if self._handed:

@@ -16,11 +16,13 @@ from helpers.limits.limit import Limit
 from helpers.openwebui.languages.catalog import LANGUAGES
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.wording import ISOLATED, RIGHT_TO_LEFT, Language
+from helpers.texts import shortened
 
 PLACEHOLDERS = (
     *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
+PLACEHOLDERS_ALLOWED = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
 MICROS = 1_000_000
 # What a client or an administrator chose: a model's id, the name of a group or a pool, a user.
 LONGEST_SHOWN_NAME = 100
@@ -75,8 +77,7 @@ def clean_name(name: str) -> str:
         for char in name[: 4 * LONGEST_SHOWN_NAME]
         if unicodedata.category(char) != "Cs" and not BIDI_CONTROLS.match(char)
     )
-    kept = " ".join(kept.split())
-    return kept if len(kept) <= LONGEST_SHOWN_NAME else f"{kept[: LONGEST_SHOWN_NAME - 1]}…"
+    return shortened(" ".join(kept.split()), LONGEST_SHOWN_NAME)
 
 
 def isolate(text: str, language: Language) -> str:
@@ -94,7 +95,7 @@ def finish_sentence(text: str, language: Language) -> str:
 
 def cut_sentence(text: str, language: Language) -> str:
     """A sentence in its direction, never longer than stated."""
-    text = text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+    text = shortened(text, LONGEST_SENTENCE)
     return RIGHT_TO_LEFT.format(text) if text and language.right_to_left else text
 
 
@@ -106,16 +107,14 @@ def check_placeholders(where: str, template: str) -> None:
 
     This much the valves' first release asked; what it accepted must still load.
     """
-    allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     try:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise ConfigurationError(
-            where, f"{template!r} ({error})", f"{allowed}, {{{{ for a brace"
-        ) from None
+        allowed = f"{PLACEHOLDERS_ALLOWED}, {{{{ for a brace"
+        raise ConfigurationError(where, f"{template!r} ({error})", allowed) from None
     for name in names:
         if name not in PLACEHOLDERS:
-            raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
+            raise ConfigurationError(where, f"the placeholder {{{name}}}", PLACEHOLDERS_ALLOWED)
 
 
 def check_template(where: str, template: str) -> None:
@@ -125,8 +124,8 @@ def check_template(where: str, template: str) -> None:
         given = f"{len(template):,} characters"
         raise ConfigurationError(where, given, f"{LONGEST_TEMPLATE:,} characters")
     if template.strip() and template_parts(template) is None:
-        allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        raise ConfigurationError(where, f"{template!r}, which isn't plain names only", allowed)
+        given = f"{template!r}, which isn't plain names only"
+        raise ConfigurationError(where, given, PLACEHOLDERS_ALLOWED)
 
 
 @lru_cache(maxsize=8)
@@ -245,19 +244,14 @@ def count_things(thing: str, count: int, language: Language) -> str:
     return counted.format(amount=amount, unit=language.unit(thing, count))
 
 
-def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
-    return plain_quantity(limit, amount, language) + on_model(limit, language)
-
-
-def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
+def plain_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """Amount and unit, whatever the models."""
     if limit.measure == "cost":
         return format_amount(limit, amount, language)
     return count_things(limit.measure, amount, language)
 
 
-def on_model(limit: Limit, language: Language) -> str:
+def on_model(limit: Limit, language: Language = ENGLISH) -> str:
     """The models and the source that a limit is limited to, if it is."""
     text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
@@ -270,10 +264,9 @@ def format_period(limit: Limit, language: Language) -> str:
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
-    rolling = limit.period.rolling
-    if rolling is None:
+    count, unit = limit.period.seconds, "second"
+    if not count:
         return language.period(limit.period.name)
-    count, unit = int(rolling.total_seconds()), "second"
     for size, larger in ((60, "minute"), (60, "hour"), (24, "day")):
         if count % size or count <= size:
             break

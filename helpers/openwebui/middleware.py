@@ -128,18 +128,13 @@ def function_id_of(module_name: str) -> str | None:
 
 
 def put_layer(
-    module_name: str,
-    admit: Admit,
-    ledger_of: Callable[[AdminValves], Any],
-    unasked: UnaskedModels,
+    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any], unasked: UnaskedModels
 ) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
-        admit: What admits a request as the filter's inlet does.
-        ledger_of: What the pages read and write.
-        unasked: The models that aren't asked for usage in streams.
+        admit, ledger_of, unasked: As `PassthroughGuard` takes them.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.

@@ -9,12 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from helpers.errors import (
-    ConfigurationError,
-    HostDatabaseError,
-    LedgerDataError,
-    LedgerError,
-)
+from helpers.errors import ConfigurationError, HostDatabaseError, LedgerDataError, LedgerError
 from helpers.limits.policies_text import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.messages import PAGE_FAULT, PAGE_UNREACHABLE
@@ -103,7 +98,8 @@ def as_answer(value: object) -> Response:
 
 def error_answer(error: Exception) -> Response:
     """An error as JSON: never with more than its sentence."""
-    status, content = 500, {"detail": PAGE_FAULT}
+    status = 500
+    content: Json = {"detail": PAGE_FAULT}
     match error:
         case PageError():
             status, content = error.status, error.content
@@ -112,9 +108,7 @@ def error_answer(error: Exception) -> Response:
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
                 for one in error.errors
             ]
-            answer = as_answer({"errors": errors})
-            answer.status_code = 400
-            return answer
+            status, content = 400, {"errors": errors}
         case ConfigurationError():
             status, content = 400, {"detail": str(error)}
         case LedgerError() | HostDatabaseError() | SQLAlchemyError():  # the last from the sign-in

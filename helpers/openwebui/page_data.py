@@ -16,7 +16,13 @@ from sqlalchemy import Connection, Row
 from helpers.ledger.counters import split_names
 from helpers.ledger.grants import read_grants
 from helpers.ledger.identities import IdentityMemory
-from helpers.ledger.many_limits import LimitReader, grant_key, read_snapshot_of, read_states
+from helpers.ledger.many_limits import (
+    GRANT_KEY,
+    LimitReader,
+    grant_key,
+    read_snapshot_of,
+    read_states,
+)
 from helpers.ledger.report_rows import UsageRow, named_rows, sums_row
 from helpers.ledger.reports import (
     Selection,
@@ -169,7 +175,10 @@ class PageData:
             }
 
         return {
-            **head_row(subject, standing.name, standing.policy, standing.exempt),
+            "user_id": subject.user_id,
+            "email": subject.email,
+            "name": standing.name,
+            **policy_row(subject, standing.policy, standing.exempt),
             "limits": self.write_limits(standing.states),
             "today": standing.today,
             "month": standing.month,
@@ -275,9 +284,7 @@ class PageData:
             mine = [next(states) for _ in own]
             keys = {grant_key(applied) for applied in own}
             of_pool = [
-                row
-                for row in grants
-                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+                row for row in grants if tuple(row._mapping[column] for column in GRANT_KEY) in keys
             ]
             rows.append(
                 {
@@ -353,11 +360,7 @@ class PageData:
     def _selection(self, window: Window, user_id: str | None = None) -> Selection:
         rules = self.valves.calendar_rules
         return Selection(
-            int(window.start.timestamp()),
-            None,
-            rules.timezone,
-            rules.reset_hour,
-            user_id,
+            int(window.start.timestamp()), None, rules.timezone, rules.reset_hour, user_id
         )
 
     def _cost(self, model_names: str, cost_micros: int) -> float | None:
@@ -391,10 +394,30 @@ class PageData:
         }
 
 
-def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
-    """Who a user is, and by which policy."""
-    whose = {"user_id": subject.user_id, "email": subject.email, "name": name}
-    return whose | policy_row(subject, policy, exempt)
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
+        deadline: Until when it has its turn to change something, by `time.monotonic`.
+    """
+
+    data: PageData
+    user: Any
+    parameters: Mapping[str, str]
+    body: Json
+    everywhere: bool
+    deadline: float
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
 
 
 def policy_row(subject: Subject, policy: Policy, exempt: bool) -> Json:

@@ -15,16 +15,16 @@ from helpers.ledger.grants import (
     NewGrant,
     add_grants,
     find_grant,
+    grant_end,
     make_resets,
     revoke_grant,
-    window_end,
 )
 from helpers.limits.amounts import NotationError, read_count, read_dollars
 from helpers.limits.limit import Limit, Measure, parse_limit
 from helpers.limits.periods import quoted_text
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.page_answers import PageError
-from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_data import PageData, PageRequest
 from helpers.openwebui.page_limits import Json, amount_number, iso_instant, iso_second
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
@@ -65,18 +65,19 @@ def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
     return GrantTarget(f"pool {pool}", tuple(limits_by_pool[pool]), {"pool": pool})
 
 
-def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+def make_grant(asked: PageRequest) -> Json:
     """Add to a limit until its window ends.
 
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    data, body = asked.data, asked.body
     check_names(body, ("user", "pool", "limit", "amount", "reason"))
     wanted = read_limit_text(body.get("limit"))
     amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
     target = find_target(data, body)
     limits = matching(target, wanted, body.get("limit"))
-    grants = [NewGrant(applied, amount, window_end(applied, data.now)) for applied in limits]
+    grants = [NewGrant(applied, amount, grant_end(applied, data.now)) for applied in limits]
     first = grants[0]
     return {
         "id": first.id,
@@ -84,18 +85,19 @@ def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
         "limit": str(first.applied.limit),
         "amount": amount_number(wanted.measure, amount),
         "expires_at": iso_second(first.expires_at),
-        **change_limits(data, target, limits, lambda _: grants, by, reason),
+        **change_limits(asked, target, limits, lambda _: grants, reason),
     }
 
 
-def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+def make_reset(asked: PageRequest) -> Json:
     """Start limits anew by grants of what was used.
 
     Raises:
         PageError: The request can't be understood, or there is no such limit.
     """
+    body = asked.body
     check_names(body, ("user", "pool", "limits", "reason"))
-    reason, target = read_reason(body), find_target(data, body)
+    reason, target = read_reason(body), find_target(asked.data, body)
     texts = body.get("limits")
     if isinstance(texts, str):
         texts = None if texts.strip().lower() == "all" else [texts]
@@ -111,19 +113,19 @@ def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
     limits = tuple(dict.fromkeys(named)) or adding
     if not limits:
         raise PageError(400, f"{target.name} has no limit.")
-    make = partial(make_resets, limits=limits, now=data.now)
-    return {"kind": "reset", **change_limits(data, target, limits, make, by, reason)}
+    make = partial(make_resets, limits=limits, now=asked.data.now)
+    return {"kind": "reset", **change_limits(asked, target, limits, make, reason)}
 
 
 def change_limits(
-    data: PageData,
+    asked: PageRequest,
     target: GrantTarget,
     limits: Sequence[AppliedLimit],
     make: Callable[[Connection], Sequence[NewGrant]],
-    by: str,
     reason: str,
 ) -> Json:
     """Write grants under the locks of their scopes; what every answer has."""
+    data, by = asked.data, asked.actor
     work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=data.now)
     change: Change = data.accounting.change(work, {applied.scope for applied in limits})
     return {
@@ -136,14 +138,15 @@ def change_limits(
     }
 
 
-def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Json:
+def take_back(asked: PageRequest) -> Json:
     """Revoke a grant; the reason stays on record.
 
     Raises:
         PageError: There is none that still holds.
     """
-    check_names(body, ("reason",))
-    reason = read_reason(body)
+    check_names(asked.body, ("reason",))
+    data, key, by = asked.data, asked.parameters["key"], asked.actor
+    reason = read_reason(asked.body)
     missing = PageError(404, "There is no such grant, or it holds no more.")
     if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
         raise missing

@@ -7,7 +7,7 @@ import sys
 
 from helpers.openwebui.host import host_version
 from helpers.openwebui.host_versions import HOST_INTERNALS, OLDEST_HOST_VERSION
-from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_data import PageRequest
 from helpers.openwebui.page_limits import Json
 
 SERVER_MODULE = "open_webui.main"
@@ -42,32 +42,26 @@ def missing_internals() -> list[str]:
     return missing
 
 
-def host_status(data: PageData, everywhere: bool) -> Json:
+def host_status(asked: PageRequest) -> Json:
     """Versions, checks and the ways to a model, for administrators."""
-    valves, version, missing = data.valves, host_version(), missing_internals()
+    valves, version, missing = asked.data.valves, host_version(), missing_internals()
+    # Whether it is so, what is said then, and what if not.
     checks = [
-        (True, "The filter's middleware is in place."),
+        (True, "The filter's middleware is in place.", ""),
         (
-            everywhere,
-            "The filter is on for all models."
-            if everywhere
-            else "The filter is on for some models only: others have no limits.",
+            asked.everywhere,
+            "The filter is on for all models.",
+            "The filter is on for some models only: others have no limits.",
         ),
         (
             not missing,
-            "Open WebUI has everything that the filter needs."
-            if not missing
-            else f"Open WebUI has moved: {'; '.join(missing)}.",
+            "Open WebUI has everything that the filter needs.",
+            f"Open WebUI has moved: {'; '.join(missing)}.",
         ),
-        (
-            not valves.shadow_mode,
-            "Shadow mode is on: nobody is refused."
-            if valves.shadow_mode
-            else "Limits are enforced.",
-        ),
+        (not valves.shadow_mode, "Limits are enforced.", "Shadow mode is on: nobody is refused."),
     ]
     if (0, 0, 0) < version < OLDEST_HOST_VERSION:
-        checks.append((False, "This version of Open WebUI is too old."))
+        checks.append((False, "", "This version of Open WebUI is too old."))
     ways = [
         ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
         *(
@@ -83,9 +77,9 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     return {
         "version": own_version(),
         "open_webui": ".".join(map(str, version)),
-        "ledger": data.accounting.database_kind
+        "ledger": asked.data.accounting.database_kind
         + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
-        "checks": [{"ok": ok, "text": text} for ok, text in checks],
+        "checks": [{"ok": ok, "text": good if ok else bad} for ok, good, bad in checks],
         "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],
         "missing": missing,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,9 +39,8 @@ from helpers.openwebui.page_answers import (
     read_flag,
 )
 from helpers.openwebui.page_assets import render_page
-from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_data import PageData, PageRequest
 from helpers.openwebui.page_grants import make_grant, make_reset, take_back
-from helpers.openwebui.page_limits import Json
 from helpers.openwebui.page_status import host_status
 from helpers.openwebui.passthrough_guard import PassthroughGuard
 from helpers.openwebui.policy_editor import (
@@ -79,34 +78,6 @@ PAGE_HEADERS = {
 NOT_FOUND = "Not Found"
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """One question, as its handler gets it.
-
-    Args:
-        guard: Of the filter that is asked.
-        data: What can be read.
-        user: Who asks, as Open WebUI has it.
-        parameters: From the path and the query.
-        body: The JSON object that was sent; {} for none.
-        everywhere: Whether the filter is on for all models.
-        deadline: Until when it has its turn to change something, by `time.monotonic`.
-    """
-
-    guard: PassthroughGuard
-    data: PageData
-    user: Any
-    parameters: MutableMapping[str, str]
-    body: Json
-    everywhere: bool
-    deadline: float
-
-    @property
-    def actor(self) -> str:
-        """Who asks, as a grant names it."""
-        return str(getattr(self.user, "email", "") or self.user.id)
-
-
 PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
 
@@ -135,21 +106,6 @@ def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
     text = f"[{','.join(asked.data.users(read_flag(asked.parameters.get('near'))))}]"
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-
-def answer_user(asked: PageRequest) -> object:
-    """One user, as the user's own page has it."""
-    return asked.data.user(asked.parameters["key"])
-
-
-def answer_pools(asked: PageRequest) -> object:
-    """All pools."""
-    return asked.data.pools()
-
-
-def answer_overview(asked: PageRequest) -> object:
-    """Totals, and how the filter stands."""
-    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 
 def answer_report(asked: PageRequest) -> object:
@@ -183,36 +139,6 @@ def read_time(parameters: Mapping[str, str], name: str, zone: ZoneInfo) -> int |
     return read_instant(text or None, name, zone)
 
 
-def answer_grant(asked: PageRequest) -> object:
-    """A grant that was made."""
-    return make_grant(asked.data, asked.body, asked.actor)
-
-
-def answer_revoke(asked: PageRequest) -> object:
-    """A grant that was taken back."""
-    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
-
-
-def answer_reset(asked: PageRequest) -> object:
-    """Limits that begin anew."""
-    return make_reset(asked.data, asked.body, asked.actor)
-
-
-def answer_check(asked: PageRequest) -> object:
-    """What a policies text means, or what is wrong with it."""
-    return check_policies(asked.data, asked.body)
-
-
-def answer_simulation(asked: PageRequest) -> object:
-    """Whom a policies text would have refused."""
-    return simulate_policies(asked.data, asked.body)
-
-
-def answer_policies(asked: PageRequest) -> object:
-    """The policies text in force, and the last ones."""
-    return list_versions(asked.data)
-
-
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
     zone = asked.data.valves.calendar_rules.timezone
@@ -225,17 +151,18 @@ def answer_shadow(asked: PageRequest) -> object:
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
-    Route("GET", "/api/users/{key:path}", answer_user),  # an address may have a slash
-    Route("GET", "/api/pools", answer_pools),
-    Route("GET", "/api/overview", answer_overview),
+    # An address may have a slash.
+    Route("GET", "/api/users/{key:path}", lambda asked: asked.data.user(asked.parameters["key"])),
+    Route("GET", "/api/pools", lambda asked: asked.data.pools()),
+    Route("GET", "/api/overview", lambda asked: asked.data.overview() | host_status(asked)),
     Route("GET", "/api/report", answer_report),
     Route("GET", "/api/shadow", answer_shadow),
-    Route("GET", "/api/policies", answer_policies),
-    Route("POST", "/api/policies/check", answer_check),
-    Route("POST", "/api/policies/simulate", answer_simulation),
-    Route("POST", "/api/grants", answer_grant, changes=True),
-    Route("DELETE", "/api/grants/{key}", answer_revoke, changes=True),
-    Route("POST", "/api/resets", answer_reset, changes=True),
+    Route("GET", "/api/policies", list_versions),
+    Route("POST", "/api/policies/check", check_policies),
+    Route("POST", "/api/policies/simulate", simulate_policies),
+    Route("POST", "/api/grants", make_grant, changes=True),
+    Route("DELETE", "/api/grants/{key}", take_back, changes=True),
+    Route("POST", "/api/resets", make_reset, changes=True),
 )
 
 
@@ -371,7 +298,7 @@ class UsagePages:
         accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere, deadline)
+        return PageRequest(data, user, parameters, body, switch.everywhere, deadline)
 
     async def _in_thread(
         self, asked: PageRequest, work: Callable[[], PageResult], changes: bool = False

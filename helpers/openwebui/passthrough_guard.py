@@ -24,9 +24,9 @@ from helpers.openwebui.http_requests import (
     Scope,
     Send,
     current_state,
-    plain_answers,
     route_path,
     set_route_path,
+    without_headers,
 )
 from helpers.openwebui.messages import BACKGROUND_SENTENCE, BLOCKED_SENTENCE, FAULT_SENTENCE
 from helpers.openwebui.metered_calls import MeteredCall
@@ -273,15 +273,12 @@ class PassthroughGuard:
                     model = unasked_name(reply, read.value)
                     again = self.unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
-        plain_answers(scope)
+        # An answer that can be read, not a compressed one.
+        scope["headers"] = without_headers(scope, b"accept-encoding")
         await call.serve(app, scope, receive, again, self.unasked)
 
     async def admit(
-        self,
-        body: dict[str, Any],
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        request: Request,
+        self, body: dict[str, Any], user: dict[str, Any], metadata: dict[str, Any], request: Request
     ) -> dict[str, Any]:
         """Admit a request as the inlet does.
 

@@ -20,7 +20,7 @@ from helpers.ledger.identities import HostNames, Identities, identify, named_in,
 from helpers.ledger.policy_versions import keep_version, read_versions, version_tag
 from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
-from helpers.limits.policies import ModelRule, PolicySet
+from helpers.limits.policies import ModelRule, Policy, PolicySet
 from helpers.limits.policies_text import PoliciesError, table_header
 from helpers.limits.policy import (
     AppliedLimit,
@@ -30,7 +30,7 @@ from helpers.limits.policy import (
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import host_database, list_model_ids, read_valves
 from helpers.openwebui.page_answers import PageError
-from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_data import PageData, PageRequest
 from helpers.openwebui.page_limits import Json, LimitFinder, iso_second
 from helpers.openwebui.simulation import (
     Replay,
@@ -115,11 +115,6 @@ def header_path(line: str) -> tuple[str, ...] | None:
     return tuple(names) or None
 
 
-def with_policies(valves: AdminValves, text: str) -> AdminValves:
-    """The valves with another policies text, which was read already."""
-    return valves.model_copy(update={"policies": text})
-
-
 def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
     """Whom a policies text would mean."""
     groups = {key: group.name for key, group in directory.groups.items()}
@@ -127,40 +122,43 @@ def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> 
     return identify(policies, host, data.read(read_remembered))
 
 
-def check_policies(data: PageData, body: Json) -> Json:
+def finder_by(data: PageData, text: str, identities: Identities) -> LimitFinder:
+    """What finds the limits by a text; an exempt administrator is meant all the same."""
+    valves = data.valves.model_copy(update={"policies": text, "exempt_admins": False})
+    return LimitFinder(valves, identities, data.now)
+
+
+def check_policies(asked: PageRequest) -> Json:
     """What a text would mean, or what is wrong with it.
 
     Raises:
         PageError: The request has no text.
     """
     try:
-        text = read_policies_text(body)
+        text = read_policies_text(asked.body)
     except PoliciesError as error:
-        return {"errors": listed_errors(str(body["policies"]), error)}
-    return {"errors": [], **explain_policies(data, text)}
+        return {"errors": listed_errors(str(asked.body["policies"]), error)}
+    return {"errors": [], **explain_policies(asked.data, text)}
 
 
 def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
-    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
-    # An exempt administrator is meant all the same.
-    everyone = valves.model_copy(update={"exempt_admins": False})
-    finder = LimitFinder(everyone, identities, data.now)
-    users: defaultdict[tuple[str, str], int] = defaultdict(int)
-    pools: defaultdict[str, int] = defaultdict(int)
+    identities = identities_of(data, policies, directory)
+    finder = finder_by(data, text, identities)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)  # by kind and name of the table
     for subject in directory.subjects():
         match = finder.match(subject)
         users[match.policy.kind, match.policy.name] += 1
         for name in {applied.policy for applied in match.pools}:
-            pools[name] += 1
+            users["pool", name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
         if not meant_by(identities, table.kind, table.key)
     ]
     return {
-        "summary": list(summary_rows(policies, valves, users, pools)),
+        "summary": list(summary_rows(policies, data.valves.default_policy, users)),
         "unmatched": unmatched,
         "notices": list(identities.notices),
     }
@@ -173,31 +171,16 @@ def meant_by(identities: Identities, kind: str, key: str) -> bool:
 
 
 def summary_rows(
-    policies: PolicySet,
-    valves: AdminValves,
-    users: Mapping[tuple[str, str], int],
-    pools: Mapping[str, int],
+    policies: PolicySet, default: Policy, users: Mapping[tuple[str, str], int]
 ) -> Iterator[Json]:
     """Each table with its limits and for how many users it counts."""
-    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
-    for policy in tables:
+    for table in (*policies.tables, default):
+        header = table_header(table.kind, table.name)
         yield {
-            "table": table_header(policy.kind, policy.name),
-            "limits": limit_texts(policy.limits),
-            "users": users.get((policy.kind, policy.name), 0),
+            "table": "everyone else" if table is default else header,
+            "limits": limit_texts(table.limits),
+            "users": users.get((table.kind, table.name), 0),
         }
-    for pool in policies.pools:
-        yield {
-            "table": table_header("pool", pool.name),
-            "limits": limit_texts(pool.limits),
-            "users": pools.get(pool.name, 0),
-        }
-    others = sum(count for (kind, _), count in users.items() if kind == "default")
-    yield {
-        "table": "everyone else",
-        "limits": limit_texts(valves.default_policy.limits),
-        "users": others,
-    }
 
 
 def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
@@ -237,12 +220,9 @@ def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationRe
 def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
     """The same, with the turn taken."""
     policies, current = read_policies(text), data.valves.policy_set
-    valves, directory = with_policies(data.valves, text), data.directory()
-    identities = identities_of(data, policies, directory)
-
+    valves, directory = data.valves, data.directory()
     # Limits have the windows of now here, which the replay doesn't look at.
-    everyone = valves.model_copy(update={"exempt_admins": False})
-    finder = LimitFinder(everyone, identities, data.now)
+    finder = finder_by(data, text, identities_of(data, policies, directory))
     exempt = {one.user_id for one in directory.subjects() if is_exempt(valves, one)}
 
     def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
@@ -256,8 +236,7 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)
 
-    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
-    tables += [*policies.roles.values(), valves.default_policy]
+    tables = (*policies.tables, valves.default_policy)
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
@@ -277,12 +256,13 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     return result, directory
 
 
-def simulate_policies(data: PageData, body: Json) -> Json:
+def simulate_policies(asked: PageRequest) -> Json:
     """Who would have been refused by a text, how often, and what that would have saved.
 
     Raises:
         PageError: The request can't be understood.
     """
+    data, body = asked.data, asked.body
     days = read_days(body)
     try:
         text = read_policies_text(body)
@@ -342,9 +322,9 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
 # Saving
 
 
-def list_versions(data: PageData) -> Json:
+def list_versions(asked: PageRequest) -> Json:
     """The text in force, what it means, and the last ones."""
-    text = data.valves.policies
+    data, text = asked.data, asked.data.valves.policies
     rows = data.read(read_versions)
     return {
         "policies": text,
@@ -380,7 +360,6 @@ def claim_version(
     """Keep a text that is about to be saved, so that no other worker takes one beside it.
 
     Args:
-        data: The ledger.
         before: The text that is in force.
         text: The new one.
         by: Who saves it.

@@ -25,15 +25,9 @@ LONGEST_LOGIN = 8_192
 # What a client may say that asks for no answer.
 QUIET_COMMANDS = frozenset(
     (
-        "bridge.animation.result",
-        "bridge.context",
-        "bridge.ping",
-        "bridge.result",
-        "conversation.item.truncate",
-        "input_audio_buffer.append",
-        "input_audio_buffer.clear",
-        "input_audio_buffer.commit",
-        "response.cancel",
+        *("bridge.animation.result", "bridge.context", "bridge.ping", "bridge.result"),
+        *("input_audio_buffer.append", "input_audio_buffer.clear", "input_audio_buffer.commit"),
+        *("conversation.item.truncate", "response.cancel"),
     )
 )
 # What is only heard is charged with the next answer, but no more of it than this at once.

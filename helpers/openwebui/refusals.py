@@ -29,8 +29,8 @@ ANTHROPIC_ERROR_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-# The measures that OpenAI's headers speak of, and how it calls them.
-HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+# The measures that OpenAI's headers speak of, as it calls them.
+HEADER_MEASURES = ("requests", "tokens")
 
 # What the clients of a path read errors in.
 ErrorForm = Literal["openai", "anthropic", "ollama"]
@@ -88,7 +88,7 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     """Where the tightest limit on requests and the one on tokens stand."""
     headers: RawHeaders = []
     listed = list(states)
-    for measure, name in HEADER_MEASURES:
+    for measure in HEADER_MEASURES:
         found = [
             state
             for state in listed
@@ -98,8 +98,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
             tightest = min(found, key=lambda state: state.remaining)
             wait = spell_wait((tightest.reset_at - now).total_seconds())
             headers += [
-                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
-                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
-                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+                (f"x-ratelimit-limit-{measure}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{measure}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{measure}".encode(), wait.encode()),
             ]
     return headers

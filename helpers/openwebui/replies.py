@@ -397,8 +397,7 @@ class Reply:
         if self.calls:
             return Charge()
         # Stopped before its first byte, or an answer in words that nobody knows.
-        failed = getattr(self.meter, "failed", False)
-        return self.unseen_charge() if self.called_model and not failed else None
+        return self.unseen_charge() if self.called_model and not self.meter.failed else None
 
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:

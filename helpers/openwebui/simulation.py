@@ -319,7 +319,7 @@ class Replay:
             gauge = self._gauges[key] = Gauge(
                 shared,
                 None if rolling is not None or limit.is_moment else self._clock(limit, at),
-                0 if rolling is None else int(rolling.total_seconds()),
+                limit.period.seconds,
                 MEASURES.index(limit.measure),
                 limit.amount,
                 entries=None if rolling is None else deque(),
@@ -348,9 +348,8 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
     for limit in limits:
         if limit.is_moment:
             continue
-        rolling = limit.period.rolling
-        if rolling is not None:
-            start = min(start, since - int(rolling.total_seconds()))
+        if seconds := limit.period.seconds:
+            start = min(start, since - seconds)
         else:
             window: Window = limit.period.window(instant, rules)
             start = min(start, int(window.start.timestamp()))

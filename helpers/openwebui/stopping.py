@@ -1,4 +1,4 @@
-"""One process, many pastes: who keeps books in it, so that older ones let go and all stop well."""
+"""One process, many pastes: who has a ledger in it, so that older ones let go and all stop well."""
 
 from __future__ import annotations
 

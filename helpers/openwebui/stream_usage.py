@@ -29,28 +29,10 @@ LONGEST_REFUSAL = 4_000
 # are in every chat of the page, so they are told apart.
 ORDINARY_FIELDS = frozenset(
     (
-        "model",
-        "messages",
-        "prompt",
-        "stream",
-        "stream_options",
-        "metadata",
-        "user",
-        "tools",
-        "tool_choice",
-        "max_tokens",
-        "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "stop",
-        "seed",
-        "repeat_penalty",
-        "frequency_penalty",
-        "presence_penalty",
-        "logit_bias",
-        "reasoning_effort",
+        *("model", "messages", "prompt", "stream", "stream_options", "metadata", "user", "tools"),
+        *("tool_choice", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k"),
+        *("min_p", "stop", "seed", "repeat_penalty", "frequency_penalty", "presence_penalty"),
+        *("logit_bias", "reasoning_effort"),
     )
 )
 # A provider that has learned it, or a memory that is wrong, is asked again after that long.

@@ -29,7 +29,6 @@ from helpers.openwebui.messages import TASK_REFUSED_SENTENCE
 from helpers.openwebui.middleware import UsageLimitsLayer
 from helpers.openwebui.model_calls import ORIGINAL, answer_content, call_for, is_failure
 from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard, describe_model
-from helpers.openwebui.refusals import Refusal
 from helpers.openwebui.replies import (
     METADATA_KEY,
     Reply,
@@ -239,9 +238,7 @@ def lowered_call(
 
 def refused_task(error: HostError) -> Response:
     """What the callers of tasks take for an answer without text."""
-    refusal = Refusal(error.status_code, str(error.detail))
-    headers = dict(error.headers or {})
-    return JSONResponse({"detail": refusal.sentence}, refusal.status, headers=headers)
+    return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
 
 
 async def end_call(reply: Reply | None, charge: Charge | None) -> None:

@@ -17,14 +17,9 @@ from helpers.openwebui.messages import (
     clean_name,
     finish_sentence,
     format_amount,
-    format_at,
     format_count,
     format_dollars,
-    format_period,
-    isolate,
-    on_model,
-    plain_quantity,
-    policy_shown,
+    sentence_values,
 )
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_limits import Json
@@ -135,9 +130,6 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     """What a user reads in answer to the command; blocks.
 
     Args:
-        data: What can be read.
-        user_id: Whose limits.
-        reader: Who reads.
         with_link: Whether there is a page to link to.
 
     Raises:
@@ -148,7 +140,8 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     parts = [f"### {words['title']}"]
     if standing.exempt:
         parts.append(words["exempt"])
-        parts += near_parts(data, reader, words)
+        if near := data.near_users()[:MOST_NEAR]:
+            parts.append(near_table(near, ("", words["limit"], words["used"])))
     elif standing.states:
         headings = (words[key] for key in ("limit", "used", "left", "resets"))
         rows = [limit_cells(state, data, reader, words) for state in standing.states]
@@ -171,13 +164,8 @@ def limit_cells(
 ) -> list[str]:
     """A row about one limit: what it is, used, left, and when it begins anew."""
     limit, language = state.applied.limit, reader.language
-    what = language.what.format(
-        quantity=plain_quantity(limit, state.amount, language),
-        period=format_period(limit, language),
-        on=on_model(limit, language),
-    )
-    named = policy_shown(state)
-    what += language.named.format(policy=isolate(named, language)) if named else ""
+    said = sentence_values(state, data.now, reader)
+    what = said["what"] + said["named"]
     if limit.is_per_request:
         return [markdown_cell(what), "–", "–", "–"]
     percent = language.percent.format(n=format_count(state.percent, language))
@@ -186,9 +174,8 @@ def limit_cells(
         left += f" · {words['reached']}"
     reset = "–"
     if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
-        reset = finish_sentence(format_at(state.reset_at, data.now, reader), language)
-    used = f"{format_amount(limit, state.taken, language)} ({percent})"
-    return [markdown_cell(what), used, left, reset]
+        reset = finish_sentence(said["at"], language)
+    return [markdown_cell(what), f"{said['used']} ({percent})", left, reset]
 
 
 def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
@@ -207,11 +194,10 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
 
 
-def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
-    """For an administrator: who is near or over a limit now."""
+def near_table(near: Iterable[Json], headings: Iterable[str]) -> str:
+    """Users near or over a limit, each with that limit."""
     rows = [
         [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-        for row in data.near_users()[:MOST_NEAR]
+        for row in near
     ]
-    headings = (words["limit"], words["used"])
-    return [markdown_table(("", *headings), rows, 1)] if rows else []
+    return markdown_table(headings, rows, 1)

@@ -33,7 +33,7 @@ from helpers.limits.periods import (
     load_timezone,
     parse_period,
 )
-from helpers.limits.policies import Policy, PolicySet, Pool
+from helpers.limits.policies import Policy, PolicySet
 from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import (
     AppliedLimit,
@@ -58,10 +58,7 @@ def needed_retention(policies_text: str) -> timedelta:
 
     A calendar period's for itself; a rolling one's twice, since it looks back on one.
     """
-    policies = read_policies(policies_text)
-    tables: list[Policy | Pool] = list(policies.pools)
-    for named in (policies.users, policies.groups, policies.roles):
-        tables.extend(named.values())
+    tables = read_policies(policies_text).tables
     periods = [limit.period for table in tables for limit in table.limits or ()]
     needed = (
         timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling

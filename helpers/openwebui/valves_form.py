@@ -11,9 +11,9 @@ from typing import Any
 
 from helpers.ledger.identities import form_note
 from helpers.logs import log
-from helpers.openwebui.http_requests import Message, Send
+from helpers.openwebui.http_requests import Message, Send, json_headers, without_headers
 from helpers.openwebui.page_data import PageData
-from helpers.openwebui.usage_command import markdown_cell, markdown_table
+from helpers.openwebui.usage_command import near_table
 from helpers.openwebui.valves import FORM_TEXTS
 
 # The form's first field, above whose description the notes stand.
@@ -65,14 +65,10 @@ def near_note(data: PageData) -> str:
     """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
     near, parts = data.near_users(), []
     if near:
-        rows = [
-            [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
-            for row in near[:MOST_NOTED]
-        ]
-        more = len(near) - len(rows)
-        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
-        parts.append(f"{title} (all at `/usage-limits`):\n\n")
-        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+        shown = near[:MOST_NOTED]
+        more = f", and {len(near) - len(shown)} more" if len(near) > len(shown) else ""
+        title = f"**Near or over a limit now**{more} (all at `/usage-limits`):"
+        parts.append(f"{title}\n\n{near_table(shown, ('User', 'Limit', 'Used'))}")
     if data.memory.notices:
         parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
     return "\n\n".join(parts)
@@ -107,10 +103,6 @@ class SaveAnswer:
     async def _send_reasons(self, start: Message) -> None:
         body = json.dumps({"detail": self._read_reasons()}).encode()
         own = (b"content-type", b"content-length", b"content-encoding")
-        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
-        headers += [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
+        headers = [*without_headers(start, *own), *json_headers(body)]
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})

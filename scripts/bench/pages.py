@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 from helpers.filter import Filter
 from helpers.ledger.counters import counter_id, make_counters
@@ -29,8 +29,8 @@ from helpers.ledger.transactions import new_deadline
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.messages import Reader
 from helpers.openwebui.page_answers import as_answer
-from helpers.openwebui.page_data import PageData
-from helpers.openwebui.pages import PageRequest, answer_report, answer_users
+from helpers.openwebui.page_data import PageData, PageRequest
+from helpers.openwebui.pages import answer_report, answer_users
 from helpers.openwebui.policy_editor import check_policies, simulate_policies
 from helpers.openwebui.usage_command import usage_markdown
 from helpers.openwebui.valves import AdminValves
@@ -153,8 +153,8 @@ def measure(users: int, records: int, rounds: int) -> list[dict[str, Any]]:
     def data() -> PageData:
         return PageData(valves, *opened, datetime.now(UTC))
 
-    def asked(**parameters: str) -> PageRequest:
-        return PageRequest(cast(Any, None), data(), None, parameters, {}, True, new_deadline())
+    def asked(body: dict[str, Any] | None = None, **parameters: str) -> PageRequest:
+        return PageRequest(data(), None, parameters, body or {}, True, new_deadline())
 
     make_all_counters(data())
     rolled_up = roll_up_all(data().accounting.ledger)
@@ -177,9 +177,9 @@ def measure(users: int, records: int, rounds: int) -> list[dict[str, Any]]:
         "report?by=user,model, a year": report("user,model", since=""),
         "report?by=model,day, a year": report("model,day", since=""),
         "report?by=group, a year": report("group", since=""),
-        "policies/check": lambda: check_policies(data(), {"policies": POLICIES}),
+        "policies/check": lambda: check_policies(asked({"policies": POLICIES})),
         "policies/simulate, a year": lambda: simulate_policies(
-            data(), {"policies": POLICIES, "days": 365}
+            asked({"policies": POLICIES, "days": 365})
         ),
     }
     found: list[dict[str, Any]] = [

@@ -17,8 +17,8 @@ from helpers.ledger.grants import (
     NewGrant,
     add_grants,
     find_grant,
+    grant_end,
     revoke_grant,
-    window_end,
 )
 from helpers.ledger.transactions import TransactionRunner
 from helpers.limits.policy import AppliedLimit
@@ -27,13 +27,12 @@ from helpers.openwebui.messages import (
     format_amount,
     format_duration,
     format_instant,
-    format_quantity,
 )
 from helpers.openwebui.valves import read_timezone
 from scripts.limits.console import cell, make_table, output_console
 from scripts.limits.repair import ledger_of
 from scripts.limits.target import Target, find_target, read_limit
-from scripts.limits.words import describe_limit
+from scripts.limits.words import describe_limit, quantity_text
 
 GRANT_WHERE = "AMOUNT"
 
@@ -46,9 +45,9 @@ def grant(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(GRANT_WHERE, f'"{arguments.amount}" adds nothing', "more than 0")
     target = find_target(arguments, now)
     limits = target.matching(wanted, GRANT_WHERE, arguments.amount)
-    grants = [NewGrant(applied, wanted.amount, window_end(applied, now)) for applied in limits]
+    grants = [NewGrant(applied, wanted.amount, grant_end(applied, now)) for applied in limits]
     change = write_grants(target, limits, arguments, now, lambda _: grants)
-    quantity = format_quantity(wanted, wanted.amount)
+    quantity = quantity_text(wanted)
     ids = ", ".join(new.id for new in change.grants)
     sentence = f"Granted {quantity} to {target.name}. To take it back: limits revoke {ids}"
     print_change(target, change, now, sentence)
@@ -131,7 +130,7 @@ def change_table(target: Target, change: Change, now: datetime, rolling_until: s
     table = make_table(target.name, "Limit", "Policy", *numbers, "Until", numbers=numbers)
     for old, new in zip(change.before, change.after, strict=True):
         applied, limit = new.applied, new.applied.limit
-        end = datetime.fromtimestamp(window_end(applied, now), UTC)
+        end = datetime.fromtimestamp(grant_end(applied, now), UTC)
         until = f"{format_instant(end, now, Reader(zone))}, in {format_duration(end - now)}"
         pairs = ((old.amount, new.amount), (old.remaining, new.remaining))
         table.add_row(

@@ -10,7 +10,13 @@ from helpers.ledger.identities import spelled_like
 from helpers.limits.limit import Limit
 from helpers.limits.policies import ModelRule, Policy, PolicySet
 from helpers.limits.policies_text import table_header
-from helpers.openwebui.messages import Reader, format_duration, format_instant, format_quantity
+from helpers.openwebui.messages import (
+    Reader,
+    format_duration,
+    format_instant,
+    on_model,
+    plain_quantity,
+)
 
 
 def header(policy: Policy) -> str:
@@ -28,11 +34,16 @@ def limits_text(limits: tuple[Limit, ...] | None) -> str:
     return "unlimited" if limits is None else "\n".join(map(describe_limit, limits))
 
 
+def quantity_text(limit: Limit) -> str:
+    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
+    return plain_quantity(limit, limit.amount) + on_model(limit)
+
+
 def describe_limit(limit: Limit) -> str:
     """A limit in words: ``5,000 tokens on gpt-4* per day, warning at 70% and 90%``."""
     every = "per " if limit.period.rolling is None else "in any "
     every = "" if limit.is_at_once else every
-    text = f"{format_quantity(limit, limit.amount)} {every}{limit.period.name}"
+    text = f"{quantity_text(limit)} {every}{limit.period.name}"
     if limit.warn_percents:
         text += ", warning at " + " and ".join(f"{percent}%" for percent in limit.warn_percents)
     return text

@@ -23,7 +23,7 @@ from scripts.limits.history import chats_table, messages_table
 from scripts.openwebui.server import OpenWebUIServer
 from tests.commands.test_report import LedgerDatabase
 from tests.conftest import InstalledFilter, MakeUser, OpenPage
-from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import Clock, LedgerFixture, standing, tokens
 from tests.support.limits_commands import line_of, now, set_valves, shown
 
 pytest_plugins = ["tests.support.databases", "tests.support.limits_fixtures"]
@@ -378,7 +378,7 @@ def test_counters_agree_afterwards(database: LedgerDatabase, say: Callable[..., 
     assert counters(database) == 2  # bob's own
     for user, day, requests in (("ann", 60_042, 1_201), ("bob", 42, 1)):
         last = fixture.reservation(user, created_at=now())
-        states = fixture.ledger.check(last, fixture.limits(last, *texts, pool=pool)).states
+        states = standing(fixture.ledger, last, fixture.limits(last, *texts, pool=pool)).states
         assert [state.used for state in states] == [day, requests, 60_084]
     assert ", 0 changed." in say("rebuild")
 
@@ -403,7 +403,7 @@ def test_backfill_while_chats_go_on(database: LedgerDatabase) -> None:
     assert [run.result() for run in running] == [0, 0]
     for user, count in zip(users, chats, strict=True):
         last = fixture.reservation(user, created_at=now())
-        states = fixture.ledger.check(last, fixture.limits(last, *texts, pool=pool)).states
+        states = standing(fixture.ledger, last, fixture.limits(last, *texts, pool=pool)).states
         total = 3 * 300 * 50 + 7 * sum(chats)
         assert [state.used for state in states] == [300 * 50 + 7 * count, 300 + count, total]
 

@@ -30,7 +30,7 @@ from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.server import OpenWebUIServer
 from tests.commands.test_report import UNREACHABLE, LedgerDatabase
 from tests.conftest import ROOT, InstalledFilter, MakeUser
-from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import Clock, LedgerFixture, standing, tokens
 from tests.support.limits_commands import POLICIES, line_of, now, set_valves, shown
 
 pytest_plugins = ["tests.support.databases", "tests.support.limits_fixtures"]
@@ -363,7 +363,7 @@ def test_show_agrees_with_the_filter(database: LedgerDatabase, say: Callable[...
         connection.execute(counters_table.delete())
     without_counters = [(row["used"], row["reserved"]) for row in shown(say, "ann").values()]
     asked = fixture.reservation(model_names=("gpt",))
-    states = fixture.ledger.check(asked, fixture.limits(asked, *texts)).states
+    states = standing(fixture.ledger, asked, fixture.limits(asked, *texts)).states
     in_filter = [(state.used, state.reserved) for state in states]
     assert found == without_counters == in_filter
     assert all(used for used, _ in found)
@@ -506,7 +506,7 @@ def test_rebuild_while_chats_go_on(database: LedgerDatabase) -> None:
         chats = list(threads.map(chat, ["ann", "bob", "eve"]))
     assert dropping.result() > 1
     last = fixture.reservation("ann", created_at=now())
-    states = fixture.ledger.check(last, fixture.limits(last, *texts, pool=pool)).states
+    states = standing(fixture.ledger, last, fixture.limits(last, *texts, pool=pool)).states
     assert [state.used for state in states] == [7 * chats[0], chats[0], 7 * sum(chats)]
 
 

@@ -23,7 +23,7 @@ from helpers.ledger.tables import (
 from scripts.limits import forget as forget_module
 from scripts.limits.forget import replace_records, without_names
 from tests.commands.test_report import LedgerDatabase
-from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import Clock, LedgerFixture, standing, tokens
 from tests.support.limits_commands import now, set_valves, shown
 
 pytest_plugins = ["tests.support.databases", "tests.support.limits_fixtures"]
@@ -284,7 +284,7 @@ def test_forget_while_a_reply_runs(database: LedgerDatabase, say: Callable[..., 
     assert {row.state for row in fixture.rows()} == {"settled"}
     assert {row.user_id for row in fixture.rows()} != {"eve"}
     say("rebuild")
-    assert fixture.ledger.check(running, applied).states[1].used == 50
+    assert standing(fixture.ledger, running, applied).states[1].used == 50
 
 
 def test_forget_between_batches_is_right(database: LedgerDatabase) -> None:
@@ -298,7 +298,7 @@ def test_forget_between_batches_is_right(database: LedgerDatabase) -> None:
         patched.setattr(forget_module, "BATCH", 1)
         assert replace_records(connection, person, "forgotten-1") == 1
     made = fixture.reservation("eve")
-    (state,) = fixture.ledger.check(made, fixture.limits(made, "20k tokens/day")).states
+    (state,) = standing(fixture.ledger, made, fixture.limits(made, "20k tokens/day")).states
     assert state.used == 10
 
 

@@ -44,7 +44,7 @@ from helpers.openwebui.ledger_worker import POSTGRESQL_THREADS
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
 from tests.support.driver import before_statements
-from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, standing, tokens
 from tests.support.scale_worker import TWENTY, make_reply
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ class AccountingFixture:
                 break
         assert found == wanted
         last = self.replies[-1]
-        (state,) = Ledger(self.engine).check(last.reservation, last.limits).states
+        (state,) = standing(Ledger(self.engine), last.reservation, last.limits).states
         assert (state.used, state.reserved) == (20 * len(wanted), 0)
         with self.engine.connect() as connection:
             (counter,) = connection.execute(select(counters_table)).all()
@@ -430,6 +430,23 @@ def test_connection_in_use_does_not_outlive_a_replaced_file(tmp_path: Path) -> N
     with closing(sqlite3.connect(file)) as seen:
         assert seen.execute("SELECT count(*) FROM usage_limits_workers").fetchone() == (1,)
     ledger.rest()
+    engine.dispose()
+
+
+def test_settling_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+    """A server that stops isn't held up by tables that are to be looked at first."""
+    file = tmp_path / "ledger.db"
+    engine, clock = open_database(f"sqlite:///{file}"), Clock()
+    fixture = LedgerFixture(Ledger(engine, clock=clock), engine, clock)
+    fixture.ask()
+    with pytest.raises(LedgerDataError):
+        fixture.ledger.read(lambda one: one.exec_driver_sql("SELECT * FROM nowhere"))
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with pytest.raises(LedgerError):
+            fixture.ledger.settle(fixture.made[-1], TWENTY, (), deadline=began + 0.3)
+        assert time.monotonic() - began < 2
     engine.dispose()
 
 

@@ -29,7 +29,7 @@ from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import Usage
 from helpers.openwebui.messages import Reader
 from helpers.openwebui.replies import Reply
-from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, standing, tokens
 
 pytest_plugins = ["tests.support.databases"]
 
@@ -197,7 +197,7 @@ class GrowingReplies(RuleBasedStateMachine):
         for user in ("ann", "bob"):
             asking = self.fixture.reservation(user)
             limits = self.fixture.limits(asking, LIMITS, pool=POOL)
-            own, pool = self.fixture.ledger.check(asking, limits).states
+            own, pool = standing(self.fixture.ledger, asking, limits).states
             assert own.used == self.settled[user]
             assert own.taken == self.taken(user)
             assert pool.taken == self.taken("ann") + self.taken("bob")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -23,6 +24,7 @@ from helpers.ledger.identities import (
     RememberedName,
     form_note,
     identify,
+    read_remembered,
 )
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.tables import (
@@ -254,7 +256,12 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 def make_worker(ledger: Ledger, world: World, clock: list[float]) -> Worker:
     told: list[tuple[str, ...]] = [()]
     memory = IdentityMemory(
-        ledger.read_names, ledger.write_names, world.read, tuple, told.append, lambda: clock[0]
+        partial(ledger.read, read_remembered),
+        ledger.write_names,
+        world.read,
+        tuple,
+        told.append,
+        lambda: clock[0],
     )
     return Worker(memory, told)
 
@@ -417,7 +424,7 @@ def test_older_ledger_gets_the_table(database_url: str) -> None:
     name = RememberedName("group", "students", "a", "Students")
     for last_seen in ("Students", "Alumni"):
         ledger.write_names([RememberedName("group", "students", "a", last_seen)])
-    assert {one.last_seen for one in ledger.read_names()} == {"Alumni"}
+    assert {one.last_seen for one in ledger.read(read_remembered)} == {"Alumni"}
     with engine.connect() as connection:
         assert connection.execute(select(names_table.c.id)).scalars().all() == [name.id]
     engine.dispose()

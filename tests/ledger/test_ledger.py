@@ -17,7 +17,7 @@ from helpers.limits.periods import CalendarRules
 from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import GroupRef, Subject, applied_limits
 from helpers.metering.charges import Charge
-from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, standing, tokens
 
 pytest_plugins = ["tests.support.databases"]
 
@@ -178,8 +178,10 @@ def test_rolling_window_lets_go(fixture: LedgerFixture) -> None:
     assert decision.states[0].used == 60
     fixture.clock.now = NOON + 30 * 3600
     assert (
-        fixture.ledger.check(
-            fixture.reservation(), fixture.limits(fixture.reservation(), "100 tokens/5h")
+        standing(
+            fixture.ledger,
+            fixture.reservation(),
+            fixture.limits(fixture.reservation(), "100 tokens/5h"),
         )
         .states[0]
         .taken
@@ -271,10 +273,10 @@ def test_counters_agree_with_the_records(fixture: LedgerFixture) -> None:
         fixture.use(*texts, used=tokens(step, 2 * step), model_names=(("gpt", "llama")[step % 2],))
     reservation = fixture.reservation()
     limits = fixture.limits(reservation, *texts)
-    running = fixture.ledger.check(reservation, limits)
+    running = standing(fixture.ledger, reservation, limits)
     with fixture.engine.begin() as connection:
         connection.execute(counters_table.delete())
-    assert fixture.ledger.check(reservation, limits) == running
+    assert standing(fixture.ledger, reservation, limits) == running
 
 
 def test_grant_adds_to_a_limit_until_its_window_ends(fixture: LedgerFixture) -> None:
@@ -362,7 +364,7 @@ def test_two_limits_on_one_sum_say_each_when_they_open(fixture: LedgerFixture) -
         made = fixture.reservation()
         pools = ("30 tokens/5h", "60 tokens/5h")
         limits = [limit for pool in pools for limit in fixture.limits(made, pool=pool)]
-        states = fixture.ledger.check(made, limits).states
+        states = standing(fixture.ledger, made, limits).states
         assert [state.reset_at.timestamp() for state in states] == opens
 
 

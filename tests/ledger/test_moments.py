@@ -14,7 +14,7 @@ from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import LEASE_SECONDS
 from helpers.ledger.tables import MIGRATIONS, counters_table, grants_table, migrations_table
-from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, standing, tokens
 
 pytest_plugins = ["tests.support.databases"]
 DAY_SECONDS = 86_400
@@ -215,11 +215,11 @@ def test_counters_by_source_agree_with_the_records(fixture: LedgerFixture) -> No
     for source in sources:
         reservation = fixture.reservation(source=source, model_names=("gpt",))
         limits = fixture.limits(reservation, *texts)
-        running = fixture.ledger.check(reservation, limits)
+        running = standing(fixture.ledger, reservation, limits)
         assert running.states[0].used
         with fixture.engine.begin() as connection:
             connection.execute(counters_table.delete())
-        assert fixture.ledger.check(reservation, limits) == running
+        assert standing(fixture.ledger, reservation, limits) == running
 
 
 def test_year_outlives_retention(fixture: LedgerFixture) -> None:
@@ -279,7 +279,7 @@ def test_a_request_may_have_all_the_input_that_it_says(fixture: LedgerFixture) -
     limits = fixture.limits(
         reservation, "20 input tokens/request", "20 tokens/request", "20 output tokens/request"
     )
-    decision = fixture.ledger.check(reservation, limits)
+    decision = standing(fixture.ledger, reservation, limits)
     states = decision.with_request(tokens(20, 0).counted).states
     assert [state.exceeded for state in states] == [False, True, False]
     assert [state.remaining for state in states] == [0, 0, 20]

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.database import open_database
+from helpers.ledger.identities import HostNames
 from helpers.ledger.ledger import Admission, Ledger
 from helpers.ledger.limit_states import RECORDS_LOOKED_AT
 from helpers.ledger.records import NO_ANSWER, WORKER_GONE, WORKER_STOPPED
@@ -32,7 +33,7 @@ from helpers.openwebui.accounting import Accounting, WaitingEnd
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
 from tests.support.driver import before_statements
-from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, standing, tokens
 from tests.support.scale_worker import TWENTY, make_reply
 
 pytestmark = pytest.mark.slow
@@ -183,7 +184,7 @@ def test_true_charge_replaces_a_swept_estimate_once(fixture: LedgerFixture) -> N
     assert [(row.input_tokens, row.end_reason) for row in fixture.rows()] == [(10, WORKER_GONE)]
     assert fixture.ledger.settle(made, LONG, limits).closed
     assert not fixture.ledger.settle(made, tokens(1, 1), limits).closed
-    assert [state.used for state in fixture.ledger.check(made, limits).states] == [91_000] * 3
+    assert [state.used for state in standing(fixture.ledger, made, limits).states] == [91_000] * 3
     assert [(row.output_tokens, row.end_reason) for row in fixture.rows()] == [(90_000, "")]
     assert_counters_agree(fixture.engine)
 
@@ -278,7 +279,7 @@ def test_settling_while_a_rolling_pool_moves(fixture: LedgerFixture) -> None:
     assert_counters_agree(fixture.engine)
     reservation = fixture.reservation()
     limits = fixture.limits(reservation, pool=pool)
-    assert [state.used for state in fixture.ledger.check(reservation, limits).states] == [5_007]
+    assert [state.used for state in standing(fixture.ledger, reservation, limits).states] == [5_007]
 
 
 def test_clock_far_ahead_and_back(fixture: LedgerFixture) -> None:
@@ -452,7 +453,7 @@ def test_many_pools_take_few_statements(fixture: LedgerFixture, period: str) -> 
     )
 
     def check(subject: Subject) -> set[int]:
-        decision = fixture.ledger.check(fixture.reservation(subject=subject), limits)
+        decision = standing(fixture.ledger, fixture.reservation(subject=subject), limits)
         assert len(decision.states) == count
         return {state.used for state in decision.states}
 
@@ -638,6 +639,15 @@ async def test_full_queue_refuses_early_and_records_later(
     assert type(admission) is LedgerError  # nothing has answered so far
     await keeper.end(reply, TWENTY)
     await wait_for_states(engine, {reply.reservation.id: "settled"})
+
+
+async def test_names_are_read_in_the_time_of_the_request(keeper: Accounting) -> None:
+    """Who has waited long enough isn't made to wait for whom the policies mean as well."""
+    policies = parse_policies('[group.Students]\nlimits = ["1 request/day"]')
+    memory = keeper.remember_identities(lambda *_: HostNames({}, {}), tuple, lambda _: None)
+    with keeper.until(time.monotonic() - 1), pytest.raises(LedgerError):
+        memory.identities(policies)
+    assert memory.identities(policies).problems
 
 
 async def test_patience_counts_from_arrival(

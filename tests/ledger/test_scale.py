@@ -31,7 +31,7 @@ from scripts.bench.databases import INDEXES, OWN_USER, drop_indexes, fill_ledger
 from scripts.bench.ledger import limits_now, new_reservation
 from scripts.bench.rivals import monthly_limit
 from tests.support.driver import before_statements
-from tests.support.ledger_fixture import NOON, Clock, tokens
+from tests.support.ledger_fixture import NOON, Clock, standing, tokens
 from tests.support.scale_worker import LAB, run_worker
 
 pytestmark = pytest.mark.slow
@@ -397,7 +397,7 @@ class Walk:
     def check(self, subject: int, models: int) -> Decision:
         subject_, models_ = SUBJECTS[subject % 3], MODELS[models % 3]
         limits = self.limits(subject_, models_)
-        return self.ledger.check(self.reservation(subject_, models_), limits)
+        return standing(self.ledger, self.reservation(subject_, models_), limits)
 
     def wait(self, seconds: int) -> None:
         self.clock.now += seconds

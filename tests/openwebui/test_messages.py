@@ -33,10 +33,11 @@ from helpers.openwebui.messages import (
     format_duration,
     format_instant,
     format_period,
-    format_quantity,
     limit_sentence,
     limit_text,
+    on_model,
     per_request_sentence,
+    plain_quantity,
     status_line,
     stopped_sentence,
     warning_sentence,
@@ -439,7 +440,8 @@ def test_when(tag: str, at: datetime, said: str) -> None:
 )
 def test_quantity(text: str, amount: int, quantity: str) -> None:
     """One of a thing is in the singular, and money has at least cents."""
-    assert format_quantity(parse_limit(text), amount, ENGLISH) == quantity
+    limit = parse_limit(text)
+    assert plain_quantity(limit, amount, ENGLISH) + on_model(limit, ENGLISH) == quantity
 
 
 def test_decision() -> None:

@@ -34,7 +34,7 @@ from helpers.limits.policy import (
 from helpers.metering.charges import make_charge
 from helpers.metering.usage import Usage
 from helpers.openwebui.simulation import Replay, SimulationResult, replay_start
-from tests.support.ledger_fixture import NOON, Clock
+from tests.support.ledger_fixture import NOON, Clock, standing
 
 # Seconds since the last one, user, model, source, tokens of the prompt and of the answer, seconds
 # that it takes.
@@ -164,7 +164,7 @@ class Site:
                 rule, limits = replace(rule, weight=Decimal(0)), ()
             charge = make_charge(Usage(prompt, output), rule)
             asked_for = Amounts(0, charge.counted.input_tokens)
-            decision = ledger.check(reservation, limits).with_request(asked_for)
+            decision = standing(ledger, reservation, limits).with_request(asked_for)
             reached = [one for one in decision.states if one.exceeded]
             if asked == "task":
                 reached = [one for one in reached if not one.is_only_held]

@@ -17,7 +17,7 @@ from helpers.ledger.ledger import Ledger
 from helpers.ledger.tables import MIGRATIONS
 from helpers.openwebui.valves import AdminValves
 from tests.conftest import FUNCTION_FILE, StartServer
-from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
+from tests.support.ledger_fixture import Clock, LedgerFixture, standing, tokens
 
 pytest_plugins = ["tests.support.databases"]
 
@@ -76,7 +76,7 @@ def test_limits_count_on(fixture: LedgerFixture) -> None:
     """What was used, reserved and granted counts as it did; so do warnings already given."""
     reservation = fixture.reservation(id="today")
     limits = fixture.limits(reservation, *LIMITS, pool="9000 tokens/week")
-    states = fixture.ledger.check(reservation, limits).states
+    states = standing(fixture.ledger, reservation, limits).states
     assert [(state.used, state.reserved, state.amount) for state in states] == [
         (150, 50, 1250),
         (150, 50, 500),

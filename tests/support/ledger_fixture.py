@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +18,7 @@ from helpers.limits.decisions import Decision
 from helpers.limits.periods import CalendarRules
 from helpers.limits.policies import ModelRule
 from helpers.limits.policies_text import parse_policies
-from helpers.limits.policy import Subject, applied_limits, limits_via
+from helpers.limits.policy import AppliedLimit, Subject, applied_limits, limits_via
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import Usage
 
@@ -32,6 +33,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def standing(ledger: Ledger, reservation: Reservation, limits: Sequence[AppliedLimit]) -> Decision:
+    """Where limits stand without a reply, which isn't running."""
+    return ledger.grow(reservation, lambda _: Charge(), limits)
 
 
 @dataclass

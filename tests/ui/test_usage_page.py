@@ -236,13 +236,14 @@ def test_every_view_of_the_administrator_s(
 def test_users_are_sorted_and_found(
     student: OpenWebUIClient, admin: OpenWebUIAdmin, make_user: MakeUser, open_usage: OpenUsage
 ) -> None:
-    """Near or over first; each column sorts both ways by its button; search narrows the rows."""
+    """Near or over first, digits in line; each column sorts both ways; search narrows the rows."""
     make_user("Zoe Zero", groups=["Students"])
     make_user("Ada Able", groups=["Students"])
     tab = open_usage(admin, "#users", width=1280)
     rows = tab.locator("tbody tr")
     used = [read_percent(text) for text in rows.locator("td:nth-child(5)").all_inner_texts()]
     assert used == sorted(used, reverse=True)
+    expect(rows.first).to_have_css("font-variant-numeric", "tabular-nums")
     head = tab.get_by_role("columnheader", name="User")
     sort = head.get_by_role("button")
     for direction in ("ascending", "descending"):

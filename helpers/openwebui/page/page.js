@@ -41,6 +41,9 @@ function chooseLanguage() {
   return "en";
 }
 
+const inLanguage = (element) => Object.assign(element, {
+  lang: tag, dir: languages.rtl.includes(tag) ? "rtl" : "ltr",
+});
 const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
 const digits = () => `${tag}-u-nu-latn`;
 const number = (value, options, language = digits()) =>
@@ -88,7 +91,7 @@ const tableSection = (title, columns, rows, options) =>
 const field = (text, input) => el("label.wide", text, input);
 const form = (name, submit, ...parts) => el(name, { onsubmit: (event) => {
   event.preventDefault();
-  submit();
+  submit(event.submitter);
 } }, parts);
 const fields = (title, submit, ...parts) =>
   form("form", submit, el("fieldset", el("legend", title), parts));
@@ -112,12 +115,8 @@ const columnOf = (kind, write) => (key, name, show = (row) => write(row[key]), .
   ({ ...column(key, name, show, ...more), kind });
 const figures = columnOf(".n", number), costs = columnOf(".n", money), times = columnOf(".t", when);
 
-/**
- * @param {string} caption
- * @param {Column[]} columns
- * @param {any[]} rows
- * @param {TableOptions} options
- */
+/** @param {string} caption @param {Column[]} columns @param {any[]} rows
+ * @param {TableOptions} options */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
   if (!rows.length) return [beside && el(".row", beside), note(t("nothing"))];
@@ -166,36 +165,35 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
 }
 
 // The columns of use: a cost only where anything has a price.
+const costColumn = (rows) =>
+  rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : [];
 const useColumns = (rows) => [
-  ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
-    .filter(([key]) => rows.some((row) => key in row))
-    .map(([key, word]) => figures(key, t(word))),
-  ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
+  ...["requests", "input_tokens", "output_tokens"]
+    .filter((key) => rows.some((row) => key in row))
+    .map((key) => figures(key, t(key.replace("_tokens", "")))), ...costColumn(rows),
 ];
 
 // Limits. Those of one moment, per request and at once, add nothing up.
 
 /** @param {Limit} limit */
 const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
-const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
 /** @param {Limit} limit */
 const warnedAt = (limit) =>
   Number(/ warn (\d+)%/.exec(limit.limit)?.[1] ?? state.me?.soft_limit_percent ?? 80);
 const isOwn = (limit) => limit.scope === "user";
-const left = (limit) => amount(limit, Math.max(0, limit.remaining));
-const percent = (limit) => number(share(limit) / 100, { style: "percent" });
-const textOf = (limit) => limit.text || limit.limit || "";
+const left = (limit) => amount(limit, limit.remaining);
+const percent = (limit) => number(limit.percent / 100, { style: "percent" });
 /** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
-  : share(limit) >= warnedAt(limit) ? ".near" : "";
+  : limit.percent >= warnedAt(limit) ? ".near" : "";
 // Those that are reached come first, then those that are near; else as the policy has them.
 const urgency = (limit) => ["", ".near", ".over"].indexOf(kindOf(limit));
 /** @param {Limit[]} limits */
 const countable = (limits) => limits.filter((limit) => !isMoment(limit))
   .toSorted((one, other) => urgency(other) - urgency(one));
 /** @param {Limit[]} limits */
-const mostUsed = (limits) => countable(limits)
-  .toSorted((one, other) => urgency(other) - urgency(one) || share(other) - share(one))[0];
+const mostUsed = (limits) =>
+  countable(limits.toSorted((one, other) => other.percent - one.percent))[0];
 
 /** @param {Limit} limit */
 function limitCard(limit) {
@@ -203,11 +201,11 @@ function limitCard(limit) {
     part("i", "width", limit.amount > 0 ? value : 1, limit.amount || 1));
   const kind = kindOf(limit), used = amount(limit, limit.used);
   return el(`li.card${kind}`,
-    el("h2", own(textOf(limit)), " ",
+    el("h2", own(limit.text), " ",
       kind === ".over" && [el("span.tag.bad", t("reached")), " "],
       !isOwn(limit) && el("span.tag", t("shared"), ": ", own(limit.scope))),
-    el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
-      "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
+    el(".meter", { role: "meter", "aria-label": limit.text, "aria-valuemin": 0,
+      "aria-valuemax": 100, "aria-valuenow": Math.min(100, limit.percent),
       "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
     pairs("dl", [
       [t("left"), left(limit)],
@@ -220,14 +218,16 @@ function limitCard(limit) {
 
 const limitCards = (limits) => [
   el("ul.cards", countable(limits).map(limitCard)),
-  list(limits.filter(isMoment).map((limit) => own(textOf(limit)))),
+  list(limits.filter(isMoment).map((limit) => own(limit.text))),
 ];
 
 /** @param {Me["days"]} rows */
 function dayChart(rows) {
+  if (!rows.length) return note(t("nothing"));
   const by = new Map(rows.map((row) => [row.day, row])), days = [];
   // Days without any use are days as well.
-  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day ?? ""); at += 864e5) {
+  const last = Date.parse(rows[rows.length - 1].day);
+  for (let at = Date.parse(rows[0].day); at <= last; at += 864e5) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
@@ -240,20 +240,17 @@ function dayChart(rows) {
     part("i.second", "height", one.output_tokens, most),
     part("i.first", "height", one.input_tokens, most),
     at % every === 0 && at + every <= days.length && el("span", day(one.day)))));
-  return rows.length ? [
+  return [
     el("figure", note(number(most, { notation: "compact" }), " ", t("tokens")), chart,
       note(el("i.key.first"), t("input"), " ", el("i.key.second"), t("output"))),
     el("details", el("summary", `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
-  ] : note(t("nothing"));
+  ];
 }
 
 // A user's limits and use, for the user or for an administrator
 
-/**
- * @param {Me} data
- * @param {unknown} [afterLimits]
- */
+/** @param {Me} data @param {unknown} [afterLimits] */
 function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
@@ -273,19 +270,16 @@ function userParts(data, afterLimits) {
   ];
 }
 
-const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
+const required = (placeholder, more) => el("input", { required: true, placeholder, ...more });
+const reasonInput = (more) => required("", { maxlength: 200, ...more });
 
-/**
- * @param {Grant[]} grants
- * @param {Limit[]} limits
- * @param {(grant: Grant, reason: string, control: Element) => void} [revoke]
- */
+/** @param {Grant[]} grants @param {Limit[]} limits @param {Function} [revoke] */
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
-    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+    const one = limits.find((limit) => isOwn(limit) === isOwn(row) &&
       ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
-    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+    return one ? one.text : `${row.measure.replace("_", " ")}/${row.period}`;
   };
   return rows.length > 0 && tableSection(t("grants"), [
     column("limit", t("limit"), granted),
@@ -295,8 +289,8 @@ function grantTable(grants, limits, revoke) {
     ...(revoke ? [column("id", "Revoke", (row) => {
       const what = `${amount(row, row.amount)} of ${granted(row)}`;
       const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
-      const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
-      return form("form.row", () => revoke(row, why.value, control), why, control);
+      return form("form.row", (control) => revoke(row, why.value, control), why,
+        el("button", { "aria-label": `Revoke ${what}` }, "Revoke"));
     })] : []),
   ], rows, { plain: true });
 }
@@ -311,39 +305,40 @@ async function myView() {
 
 function since() {
   const from = new Date();
-  if (state.period === "month") from.setDate(1);
-  else from.setDate(from.getDate() - Number(state.period) + 1);
+  from.setDate(state.period === "month" ? 1 : from.getDate() - Number(state.period) + 1);
   return from.toLocaleDateString("sv"); // which writes dates as ISO has them
 }
 
-const report = (by) => call(`report?by=${by}&since=${since()}`);
+const reportPath = (by) => `report?by=${by}&since=${since()}`;
+const report = (by) => call(reportPath(by));
 const periodPicker = () => el("label", "Period", select(
   Object.entries(PERIODS).map(([value, text]) => [value, text, value === state.period]),
   { onchange: (event) => { state.period = event.target.value; route(); } },
 ));
-const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
-  [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+const files = (by) => note(`Download use by ${by.replaceAll(",", ", ")}: `,
+  ["csv", "json"].map((format) => [el("a", { href: `${BASE}${reportPath(by)}&format=${format}`,
     download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
 const nameOf = (user) => user.name || user.email || user.user_id;
 const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`, nameOf(row));
 
-// What a row tells of its most used limit; something else where it has none.
-const ofMost = (read, none) => (row) => (row.most ? read(row.most) : none);
+// A row with what its most used limit is sorted by, if it has one.
+const withLimit = (row, most) => ({ ...row, most, limit: most?.text, used: most?.percent ?? -1,
+  left: most?.remaining ?? Infinity, resets: most?.reset_at });
 const limitColumns = () => [
-  columnOf(".w")("limit", "Limit", ofMost(textOf, "no limit"), ofMost(textOf)),
-  figures("percent", "Used", ofMost(percent, "–"), ofMost(share, -1)),
-  figures("left", "Left", ofMost(left, "–"), ofMost((limit) => limit.remaining, Infinity)),
-  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
+  columnOf(".w")("limit", "Limit", (row) => row.limit ?? "no limit"),
+  figures("used", "Used", ({ most }) => (most ? percent(most) : "–")),
+  figures("left", "Left", ({ most }) => (most ? left(most) : "–")), times("resets", "Resets"),
 ];
-const nearFirst = { kind: ofMost(kindOf, ""), order: { key: "percent", sign: -1 } };
+const nearFirst = { kind: ({ most }) => (most ? kindOf(most) : ""),
+  order: { key: "used", sign: -1 } };
 
 function userTable(users, more = [], options = {}) {
   // A pool is nobody's own: it has rows of its own.
-  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits.filter(isOwn)) }));
+  const rows = users.map((row) => withLimit(row, mostUsed(row.limits.filter(isOwn))));
   return table("Users, the most used limit of each", [
     column("user", "User", (row) => [userLink(row), row.exempt && [" ",
       el("span.tag", "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
-    column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
+    column("groups", "Groups", (row) => row.groups.join(", ")),
     column("policy", "Policy"), ...limitColumns(), ...more,
   ], rows, { ...nearFirst, ...options });
 }
@@ -380,21 +375,18 @@ async function overview() {
         [ok ? el("span.good", "OK: ") : el("span.bad", "Note: "), text])),
       table("Ways to a model", [column("name", "Way to a model"), column("state", "State"),
         column("detail", "What happens")], all.doors, { plain: true })),
-    section("Files", files("day", "each day"),
-      files("user,model,day", "each user, model and day"), files("source", "each source")),
+    section("Files", ["day", "user,model,day", "source"].map(files)),
   ];
 }
 
 async function usersView() {
   const [users, used] = await Promise.all([call("users"), report("user")]);
   const sums = new Map(used.map((row) => [row.user_id, row]));
-  const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
-    cost_usd: sums.get(row.user_id)?.cost_usd }));
-  const more = [figures("tokens", "Tokens")];
-  if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
+  const rows = users.map((row) => ({ total_tokens: 0, ...row, ...sums.get(row.user_id) }));
   return [
-    userTable(rows, more, { search: "Search users, groups, policies", beside: periodPicker() }),
-    files("user", "all users"),
+    userTable(rows, [figures("total_tokens", "Tokens"), ...costColumn(rows)],
+      { search: "Search users, groups, policies", beside: periodPicker() }),
+    files("user"),
   ];
 }
 
@@ -405,13 +397,13 @@ const useView = (title, by, key, name) => async () => {
       search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
       order: { key: "input_tokens", sign: -1 },
     }),
-    files(by, `all ${title.toLowerCase()}`),
+    files(by),
     by === "group" && note("Who is in several groups counts in each of them."),
   ];
 };
 
-const poolRows = (pools) => pools.flatMap((pool) =>
-  pool.limits.map((limit) => ({ ...pool, most: limit })));
+const poolRows = (pools) =>
+  pools.flatMap((pool) => pool.limits.map((limit) => withLimit(pool, limit)));
 const poolTable = (rows, options = {}) => table("Pools and their limits", [
   column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
   column("group", "Group", (row) => row.group || "everyone"), ...limitColumns(),
@@ -437,25 +429,23 @@ function actions(who, limits, grants) {
       control.disabled = false;
     }
   };
-  const limit = select(those.map((one) => [one.limit, textOf(one)]));
-  const much = el("input", { required: true, placeholder: "10k" });
+  const limit = select(those.map((one) => [one.limit, one.text]));
+  const much = required("10k");
   const [whyMore, whyReset] = [reasonInput(), reasonInput()];
-  const give = el("button.main", "Grant"), zero = el("button", "Reset");
   const checks = those.map((one) => el("input", { type: "checkbox", value: one.limit }));
   return [
     said,
     those.length > 0 && section("Grant or reset", el(".cards",
-      fields("Grant more until the limit resets", () => change(give, "POST", "grants", {
+      fields("Grant more until the limit resets", (control) => change(control, "POST", "grants", {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
-      }, "Granted"), field("Limit", limit),
-      el(".row", field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      fields("Reset use to zero", () => {
-        const chosen = checks.filter((one) => one.checked).map((one) => one.value);
-        if (!chosen.length) checks[0].focus();
-        else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
-          "Reset");
-      }, checks.map((check, at) => el("label.check", check, textOf(those[at]))),
-      el(".row", field("Reason", whyReset), zero)))),
+      }, "Granted"), field("Limit", limit), el(".row", field("Amount, such as 10k or $5", much),
+        field("Reason", whyMore), el("button.main", "Grant"))),
+      fields("Reset use to zero", (control) => {
+        const limits = checks.filter((one) => one.checked).map((one) => one.value);
+        if (!limits.length) checks[0].focus();
+        else change(control, "POST", "resets", { ...who, limits, reason: whyReset.value }, "Reset");
+      }, checks.map((check, at) => el("label.check", check, those[at].text)),
+      el(".row", field("Reason", whyReset), el("button", "Reset"))))),
     grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
       `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
@@ -489,15 +479,14 @@ const findLine = (lines, head) => lines.findIndex((line) => line.trim() === head
 
 function addLimit(text, head, limit) {
   const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
-  const at = findLine(lines, head);
-  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
-    /^\s*limits\s*=\s*\[/.test(line));
-  if (at < 0) return `${[...lines, "", head].join("\n").trimStart()}\nlimits = [${wanted}]\n`;
-  if (list < 0) lines.splice(at + 1, 0, `limits = [${wanted}]`);
-  else lines[list] = lines[list].replace(/\[\s*(\]?)/, (_, empty) =>
+  let at = findLine(lines, head);
+  if (at < 0) at = lines.push("", head) - 1;
+  const below = lines.slice(at + 1), end = below.findIndex((line) => /^\s*\[/.test(line));
+  const place = below.findIndex((line) => /^\s*limits\s*=\s*\[/.test(line));
+  if (place < 0 || (end >= 0 && end < place)) lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  else lines[at + 1 + place] = below[place].replace(/\[\s*(\]?)/, (_, empty) =>
     `[${wanted}${empty || ", "}`);
-  return `${lines.join("\n")}\n`;
+  return `${lines.join("\n").trimStart()}\n`;
 }
 
 async function policiesView() {
@@ -606,9 +595,8 @@ async function policiesView() {
   }
 
   const kind = select([["group"], ["user"], ["role"], ["pool"]]);
-  const name = el("input", { required: true, list: "names", placeholder: "Students" });
-  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
-  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const name = required("Students", { list: "names" }), limit = required("50k tokens/day");
+  const days = required("", { type: "number", min: 1, max: 400, value: 30 });
   const version = select(versions.map((one, at) =>
     [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
   const add = () => {
@@ -672,14 +660,14 @@ async function route(event) {
   try {
     state.me ??= await call(`me?language=${tag}`);
     const admin = state.me?.role === "admin", [name, id] = location.hash.slice(1).split("=");
-    const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
-    const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
-    if (detail || view !== "me") tag = "en";
+    const [view, detail] = !admin ? ["me"] : id && Object.hasOwn(DETAILS, name) ? DETAILS[name]
+      : [Object.hasOwn(VIEWS, name) ? name : "overview"];
+    if (view !== "me") tag = "en";
     nav.hidden = !admin;
-    fill(nav, Object.entries(VIEWS).map(([key, [title]]) => el("a", {
-      href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
+    fill(nav, Object.entries(VIEWS).map(([key, [title]]) =>
+      el("a", { href: `#${key}`, "aria-current": key === view && "page" }, title)));
     const [title, show] = VIEWS[view];
-    parts = detail ? await detail[1](decodeURIComponent(id))
+    parts = detail ? await detail(decodeURIComponent(id))
       : [view !== "me" && el("h1", title), await show()];
   } catch (/** @type {any} */ error) {
     parts = [el("h1", t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in")) : [
@@ -687,9 +675,7 @@ async function route(event) {
         : `${t("failed")} (${error.message})`), button(t("refresh"), () => route())]];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
-  main.lang = tag;
-  main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  fill(main, parts);
+  fill(inLanguage(main), parts);
   main.removeAttribute("aria-busy");
   document.title = main.querySelector("h1").textContent;
   if (event) {
@@ -701,10 +687,8 @@ async function route(event) {
 function start() {
   languages = JSON.parse(byId("languages").textContent);
   tag = chooseLanguage();
-  document.documentElement.lang = tag;
-  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  byId("back").textContent = t("back");
-  byId("back").href = HOME;
+  inLanguage(document.documentElement);
+  Object.assign(byId("back"), { textContent: t("back"), href: HOME });
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();
