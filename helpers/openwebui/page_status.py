@@ -47,7 +47,6 @@ def host_status(asked: PageRequest) -> Json:
     valves, version, missing = asked.data.valves, host_version(), missing_internals()
     # Whether it is so, what is said then, and what if not.
     checks = [
-        (True, "The filter's middleware is in place.", ""),
         (
             asked.everywhere,
             "The filter is on for all models.",

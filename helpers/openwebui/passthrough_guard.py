@@ -155,7 +155,8 @@ class PassthroughGuard:
         except HostError as error:
             if started:
                 raise
-            retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
+            again = (error.headers or {}).get("Retry-After")
+            retry_after = None if again is None else int(again)
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
             refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
             await send_own(app, scope, receive, send, refused)

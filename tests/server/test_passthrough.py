@@ -481,7 +481,9 @@ def test_each_image_is_a_request(
 
     def draw(text: str, n: object, path: str = "generations") -> int:
         body = {"prompt": text, "image": picture, "n": n}
-        return resident.http.post(f"/api/v1/images/{path}", json=body).status_code
+        answer = resident.http.post(f"/api/v1/images/{path}", json=body)
+        assert ("retry-after" in answer.headers) == (answer.status_code == 429)
+        return answer.status_code
 
     text = f"picture {next(COUNTER)}"
     assert draw("[[error]]", 2) == 400
