@@ -186,7 +186,7 @@ class Filter:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
-            if later or reply.prompt_tokens - before > worth:
+            if later or getattr(reply, "lent", 0) or reply.prompt_tokens - before > worth:
                 await check_round(valves, reply, later)
         except HostError:
             drop_round(reply)

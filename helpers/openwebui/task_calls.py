@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import wraps
 from typing import Any, Literal
+from weakref import finalize
 
 from fastapi import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -33,6 +35,7 @@ from helpers.openwebui.refusals import Refusal
 from helpers.openwebui.replies import (
     METADATA_KEY,
     Reply,
+    find_reply,
     outer_reply,
 )
 from helpers.openwebui.usage_command import asks_for_usage
@@ -63,6 +66,8 @@ TASK_CALLERS = (
 WRAPPED = "usage_limits_task_inner"
 # These are a part of the reply that its user asked for.
 COUNTED_TASKS = frozenset({"function_calling"})
+# What Open WebUI fills a model's system prompt with.
+FILLING = ("variables", "chat_variables")
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 # The arena model for which Open WebUI has chosen the one that it calls.
@@ -177,8 +182,9 @@ async def admit_call(
     valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
     asked_for = bool(task) and route_path(request.scope).startswith(ASKED_FOR)
-    in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
-    counted = not in_passing or not task or valves.policy_set.tasks_counted
+    in_passing = caller.calls != "reply" and not asked_for
+    is_part = not task or task in COUNTED_TASKS
+    counted = not in_passing or is_part or valves.policy_set.tasks_counted
     told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
     told = told if isinstance(told, dict) else {}
     # A tool's or an action's call comes from where the request does that it is a part of.
@@ -197,7 +203,9 @@ async def admit_call(
 
     enforced = not valves.shadow_mode and not allowed
     ids = {key: told.get(key) for key in ("chat_id", "message_id", "session_id")}
-    metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    given = form_data.get("metadata")
+    filled = {key: given[key] for key in FILLING if key in given} if isinstance(given, dict) else {}
+    metadata: dict[str, Any] = {**ids, **filled, ADJUST_KEY: adjust}
     if arena := asked_arena.get():
         metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
     if caller.calls != "reply":
@@ -205,6 +213,10 @@ async def admit_call(
         add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
+    if in_passing and counted:
+        within = outer_reply(request) or find_reply(getattr(request.state, "metadata", None))
+        if within is not None and hasattr(within, "lent"):  # not a reply of an earlier release
+            await within.keeper.lend(within)
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
         admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
@@ -258,7 +270,12 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
+        reply.called_model = reply.outlives_task = True
+        stream = metered_stream(reply, answer.body_iterator)
+        # Whoever leaves before it begins never begins it, and then it has no end of its own.
+        unread = finalize(stream, settle_unread, reply, asyncio.get_running_loop())
+        unread.atexit = False
+        answer.body_iterator = bounded_stream(reply, stream)
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -277,14 +294,19 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     reader.start(200, [(b"content-type", b"text/event-stream")])
     try:
         async for part in parts:
-            reader.feed(part.encode() if isinstance(part, str) else bytes(part))
+            reader.feed(part.encode("utf-8", "replace") if isinstance(part, str) else bytes(part))
             yield part
     finally:
         if (close := getattr(parts, "aclose", None)) is not None:
             await close()
         reader.end()
-        reply.called_model = True
         await end_call(reply, reply.final_charge())
+
+
+def settle_unread(reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
+    """Settle the reply of a stream that nobody reads any more, unless that was done at its end."""
+    if reply.ending is None and not loop.is_closed():
+        loop.call_soon_threadsafe(lambda: loop.create_task(end_call(reply, reply.final_charge())))
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
