@@ -532,6 +532,16 @@ async def test_switched_off_there_are_no_pages(site: Site) -> None:
     assert (await site.ask("root", "GET", "/api/me")).status_code == 404
 
 
+async def test_an_error_in_every_table_takes_no_minutes(site: Site) -> None:
+    """The lines of thousands of errors are found at once: nobody else waits for them."""
+    tables = [f'[user."u{n}@example.org"]\nlimits = ["10 tokns/day"]\n' for n in range(2_000)]
+    began = time.monotonic()
+    body = {"policies": "".join(tables)}
+    checked = (await site.ask("root", "POST", "/api/policies/check", body)).json()
+    assert time.monotonic() - began < 5  # it took 16 s, and four times as long for twice as many
+    assert [one["line"] for one in checked["errors"]] == [2 * n + 2 for n in range(2_000)]
+
+
 async def test_policies_are_checked_saved_and_kept(site: Site) -> None:
     """A text is explained, a wrong one refused with its lines, and the last ones are kept."""
     before = (await site.ask("root", "GET", "/api/policies")).json()
