@@ -271,16 +271,11 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
-    replay = Replay(
-        find_limits,
-        find_rules,
-        rules,
-        policies.tasks_counted,
-        current.tasks_counted,
-        exempt,
-    )
+    counted = policies.tasks_counted, current.tasks_counted
 
     def read(connection: Connection) -> SimulationResult:
+        # Made here: where the connection breaks this is done once more, from the beginning.
+        replay = Replay(find_limits, find_rules, rules, *counted, exempt)
         return replay.run(read_replayed(connection, start, until), since)
 
     result: SimulationResult = data.read(read)

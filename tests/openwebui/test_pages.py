@@ -14,8 +14,11 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from helpers.filter import Filter
+from helpers.ledger.reports import read_replayed
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import parse_limit
 from helpers.limits.periods import CalendarRules
@@ -717,6 +720,30 @@ async def test_simulation_tells_who_would_have_been_refused(site: Site) -> None:
 
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
+
+async def test_a_simulation_whose_connection_breaks(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the connection breaks the replay begins anew, and nothing is counted twice."""
+    for _ in range(3):
+        await site.chat("ann", output=50)
+    body = {"policies": '[role.user]\nlimits = ["400 tokens/day"]\n', "days": 30}
+    found = (await site.ask("root", "POST", "/api/policies/simulate", body)).json()
+    broken: list[bool] = []
+
+    def breaks_once(connection: Connection, start: int, until: int) -> Iterator[Any]:
+        yield from read_replayed(connection, start, until)
+        if not broken:
+            broken.append(True)
+            gone = OSError("the server closed the connection")
+            raise OperationalError("FETCH", {}, gone, connection_invalidated=True)
+
+    monkeypatch.setattr("helpers.openwebui.policy_editor.read_replayed", breaks_once)
+    again = (await site.ask("root", "POST", "/api/policies/simulate", body)).json()
+    assert broken
+    assert (found["requests"], found["refused"]) == (3, 0)
+    assert again == {**found, "since": again["since"]}
 
 
 async def test_in_a_simulation_exempt_administrators_use_up_pools(site: Site) -> None:
