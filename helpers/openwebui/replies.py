@@ -161,6 +161,7 @@ class Reply:
     unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
     calls: list[Reply] = field(default_factory=list)  # of its function's; on record themselves
+    ended_usage: Usage | None = None  # what it has used, once it has ended and was asked for
     lent: int = 0  # the output that it would hold, had it not left that to calls within it
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -374,11 +375,20 @@ class Reply:
         """What it has used so far."""
         return self.own_charge(self.meter.total())
 
+    def seen_usage(self) -> Usage:
+        """What it has used so far; of one that has ended that is added up once."""
+        if self.ended_usage is not None:
+            return self.ended_usage
+        usage = self.meter.total()
+        if self.ending is not None:
+            self.ended_usage = usage
+        return usage
+
     def own_usage(self, usage: Usage | None = None) -> Usage:
         """What it has used beside its function's calls, so far or of this `usage`."""
-        beside = self.meter.total() if usage is None else usage
+        beside = self.seen_usage() if usage is None else usage
         for call in (called := list(self.calls)):  # grows by theirs
-            beside = beside.without(call.meter.total())
+            beside = beside.without(call.seen_usage())
             called += call.calls
         return beside
 
