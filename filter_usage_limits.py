@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16072  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15749  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 16142  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15819  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6324  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  6322  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
 #  4697  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11666  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11694  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2846  metering.usage               What one reply is charged for, added up from its stream …
 #  3168  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -49,44 +49,44 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5986  ledger.grants                What administrators add to limits, reset and take back; …
 #  6168  ledger.reply_lengths         How long the replies of each model are of late, by what is …
 #  6261  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6835  openwebui.wording            What one language has to say, and the rules that tell its …
-#  7019  openwebui.languages.en       18 languages.
-#  7663  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7708  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8635  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9118  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9199  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9292  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9402  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9789  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9856  openwebui.replies            One reply from its admission to its end.
-# 10273  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10509  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10935  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 11078  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11197  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11332  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11390  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11472  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12139  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12177  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12280  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12462  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12568  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12924  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13129  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13209  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13386  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13484  openwebui.simulation         What is on record, replayed against a policies text.
-# 13815  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14188  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14383  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14450  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14577  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14859  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15181  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15348  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15505  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  6833  openwebui.wording            What one language has to say, and the rules that tell its …
+#  7017  openwebui.languages.en       18 languages.
+#  7661  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7706  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8633  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9116  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9197  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9290  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9400  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9787  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9854  openwebui.replies            One reply from its admission to its end.
+# 10297  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10533  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10963  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 11106  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11225  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11360  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11418  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11500  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12186  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12224  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12327  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12509  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12615  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12971  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13176  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13256  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13433  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13531  openwebui.simulation         What is on record, replayed against a policies text.
+# 13862  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14240  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14435  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14502  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14629  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14911  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15233  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15400  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15557  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
-from weakref import ref
+from weakref import finalize, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
@@ -6265,10 +6265,8 @@ MOST_VERSIONS = 20
 
 def read_versions(connection: Connection) -> Sequence[Row[Any]]:
     """The saved texts, the newest first."""
-    columns = policies_table.c
-    return connection.execute(
-        select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
-    ).all()
+    newest_first = policies_table.c.number.desc()
+    return connection.execute(select(policies_table).order_by(newest_first)).all()
 
 def version_tag(text: str, rows: Sequence[Row[Any]]) -> str:
     """What an editor has loaded: another after every change, from wherever.
@@ -9874,6 +9872,7 @@ SHARES = 8
 # From then on it is known how many bytes of a stream bring a token, and how far that may carry.
 MEASURED_TOKENS = 32
 FARTHEST_MARK = 2**16
+LENT_MARK = 2**12
 # Larger than what any limit leaves.
 UNBOUNDED = 2**62
 
@@ -9968,6 +9967,7 @@ class Reply:
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
+    outlives_task: bool = False  # whether its end is its stream's, whichever task reads that
     call_refused: bool = False  # whether the last call was refused by its provider, or broke
     answer_watched: bool = False  # whether whatever comes back from it is seen
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
@@ -9983,6 +9983,8 @@ class Reply:
     unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
     calls: list[Reply] = field(default_factory=list)  # of its function's; on record themselves
+    ended_usage: Usage | None = None  # what it has used, once it has ended and was asked for
+    lent: int = 0  # the output that it would hold, had it not left that to calls within it
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
@@ -10029,6 +10031,8 @@ class Reply:
 
     def prompt_with(self, seen: Usage) -> int:
         """The prompt tokens of all rounds so far, with the one that was announced last."""
+        if self.lent:
+            return seen.input_tokens
         return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
 
     def block(self, produced: int) -> int:
@@ -10075,7 +10079,7 @@ class Reply:
 
     def is_nearly_full(self, produced: int) -> bool:
         """Whether it is time to reserve more."""
-        return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
+        return produced * 100 >= max(1, self.output_tokens) * GROW_AT_PERCENT
 
     def next_mark(self, size: int, produced: int) -> int:
         """The size of its stream at which to look again whether it holds enough.
@@ -10087,6 +10091,8 @@ class Reply:
         left = self.output_tokens - produced
         if self.growing is None and self.refused_by is None:
             left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
+        if self.lent:  # its stream is mostly its calls'
+            return size + LENT_MARK
         written = produced - self.tokens_before
         per_token = size / written if written >= MEASURED_TOKENS else 1.0
         return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
@@ -10161,7 +10167,7 @@ class Reply:
         Of an estimate it holds no more than its user's own limits leave, so that a single
         request can't empty a pool that others need.
         """
-        seen = seen or self.meter.total()
+        seen = seen or self.own_usage()
         estimate = self.estimated_charge(seen)
         if not estimate.counted.requests:  # a free model's
             return estimate
@@ -10169,7 +10175,7 @@ class Reply:
 
     def estimated_charge(self, seen: Usage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
-        seen = seen or self.meter.total()
+        seen = seen or self.own_usage()
         return make_charge(
             Usage(
                 input_tokens=self.prompt_with(seen),
@@ -10183,19 +10189,34 @@ class Reply:
 
     def unseen_charge(self) -> Charge:
         """What a call is charged for of which nothing was seen: an ordinary reply at most."""
-        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        expected = self.output_tokens or self.lent
+        output_tokens = min(expected, EXPECTED_OUTPUT_TOKENS * self.choices)
         return make_charge(Usage(self.prompt_tokens, output_tokens, estimated=True), self.rule)
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return self.own_charge(self.meter.total())
 
+    def seen_usage(self) -> Usage:
+        """What it has used so far; of one that has ended that is added up once."""
+        if self.ended_usage is not None:
+            return self.ended_usage
+        usage = self.meter.total()
+        if self.ending is not None:
+            self.ended_usage = usage
+        return usage
+
+    def own_usage(self, usage: Usage | None = None) -> Usage:
+        """What it has used beside its function's calls, so far or of this `usage`."""
+        beside = self.seen_usage() if usage is None else usage
+        for call in (called := list(self.calls)):  # grows by theirs
+            beside = beside.without(call.seen_usage())
+            called += call.calls
+        return beside
+
     def own_charge(self, usage: Usage) -> Charge:
         """What it costs beside its function's calls, of which its text and its usage mostly are."""
-        beside = usage
-        for call in (called := list(self.calls)):  # grows by theirs
-            beside = beside.without(call.meter.total())
-            called += call.calls
+        beside = self.own_usage(usage)
         # Estimates are no better than that: what is less is the text of its calls, handed on.
         handed_on = usage.estimated and 2 * beside.output_tokens <= usage.output_tokens
         if self.calls and (handed_on or not (beside.input_tokens or beside.output_tokens)):
@@ -10223,6 +10244,9 @@ class Reply:
         # Stopped before its first byte, or an answer in words that nobody knows.
         failed = getattr(self.meter, "failed", False)
         return self.unseen_charge() if self.called_model and not failed else None
+
+# The reply that the task at work is for: of a chat, of which all tools run in it.
+current_reply: ContextVar[Reply | None] = ContextVar("usage_limits_reply", default=None)
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     """The reply that was admitted with this metadata."""
@@ -10735,9 +10759,13 @@ async def fill_system_prompt(
     system = settings.params.get("system") if settings is not None else None
     if not isinstance(system, str) or not system:
         return ""
+    whose: Any = user
+    if "user.variables" in system:  # which filters aren't told
+        users = import_module("open_webui.models.users").Users
+        whose = await users.get_user_by_id(user["id"]) or user
     body: dict[str, Any] = {"messages": []}
     fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
-    filled = fill(system, body, metadata, user)
+    filled = fill(system, body, metadata, whose)
     if inspect.isawaitable(filled):  # since 0.11
         await filled
     return "".join(str(message.get("content")) for message in body["messages"])
@@ -11827,7 +11855,8 @@ class Accounting(LedgerWorker):
         """
         if reply.growing is not None:
             await asyncio.shield(reply.growing)
-        seen, deadline = reply.meter.total(), new_deadline()
+        reply.output_tokens, reply.lent = max(reply.output_tokens, reply.lent), 0
+        seen, deadline = reply.own_usage(), new_deadline()
 
         def hold(decision: Decision) -> Charge:
             reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
@@ -11836,6 +11865,22 @@ class Accounting(LedgerWorker):
         return await self.in_thread(
             lambda: self.ledger.grow(reply.reservation, hold, limits, deadline)
         )
+
+    async def lend(self, reply: Reply) -> None:
+        """Leave what a reply holds to a call that is made within it, but for what it has used.
+
+        What it writes itself from then on is reserved as it is written.
+        """
+        if reply.growing is not None:
+            await asyncio.shield(reply.growing)
+        if reply.ending is not None or not reply.written:
+            return
+        reply.lent, reply.output_tokens = max(1, reply.lent, reply.output_tokens), 0
+        held = {reply.reservation.id: make_charge(reply.own_usage(), reply.rule)}
+        try:
+            await self.in_thread(lambda: self.ledger.renew(held, new_deadline()))
+        except (LedgerError, LedgerDataError) as error:  # then it is held twice for a while
+            log.error("Usage limits: %s; reply %s holds what it did", error, reply.reservation.id)
 
     async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
         """See that a reply holds more than it has produced: more is reserved in the background.
@@ -11862,7 +11907,7 @@ class Accounting(LedgerWorker):
             return size + FARTHEST_MARK
         if reply.writes_since is None:
             reply.writes_since = time.monotonic()
-        produced = reply.meter.total().output_tokens
+        produced = reply.own_usage().output_tokens
         following = produced + reply.next_part(size, step, produced)
         if reply.stops and following > reply.output_tokens:
             # It has used up all that it holds: what comes next waits until there is more.
@@ -11891,7 +11936,7 @@ class Accounting(LedgerWorker):
 
     async def _grow(self, reply: Reply) -> None:
         """Reserve a block more for a reply, at once visible to all; never raises."""
-        seen, held, deadline = reply.meter.total(), reply.output_tokens, new_deadline()
+        seen, held, deadline = reply.own_usage(), reply.output_tokens, new_deadline()
         block = reply.block(seen.output_tokens)
         limits = reply.limits if reply.stops else ()
         try:
@@ -11953,12 +11998,14 @@ class Accounting(LedgerWorker):
         reply, _ = admission.result()
         if reply.reservation.id not in self._running or reply.ending is not None:
             return
+        if reply.outlives_task:
+            return
         reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     @staticmethod
     def _charge_so_far(reply: Reply) -> Charge:
         """What a reply has used until now: nothing before its model was called."""
-        if reply.meter.produced:
+        if reply.meter.produced or reply.calls:
             return reply.used_charge()
         if not reply.called_model:
             return Charge(Usage(estimated=True))
@@ -13839,27 +13886,37 @@ def read_policies_text(body: Json) -> str:
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
     """The errors in a text, each with its line where that can be told."""
-    lines = text.split("\n")
+    lines, headers = text.split("\n"), dict[tuple[str, ...], int]()
+    for number, line in enumerate(lines):
+        if (path := header_path(line)) is not None:
+            headers.setdefault(path, number)
     return [
         {
             "where": one.where,
             "given": one.given,
             "allowed": one.allowed,
-            "line": line_of(one, lines),
+            "line": line_of(one, lines, headers),
         }
         for one in error.errors
     ]
 
-def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a error is about, from 1; None where it can't be told."""
+def line_of(
+    error: ConfigurationError, lines: list[str], headers: Mapping[tuple[str, ...], int]
+) -> int | None:
+    """The line that an error is about, from 1; None where it can't be told.
+
+    Args:
+        error: The error.
+        lines: The text's.
+        headers: Where in these each table begins.
+    """
     if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
     header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
-    wanted = header_path(header[0])
-    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
-    if wanted is None or at is None:
+    at = headers.get(header_path(header[0]) or ())
+    if at is None:
         return None
     key = error.where[header.end() :].strip()
     quoted = re.match(r"['\"](.+?)['\"] ", error.given)
@@ -14022,16 +14079,11 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
-    replay = Replay(
-        find_limits,
-        find_rules,
-        rules,
-        policies.tasks_counted,
-        current.tasks_counted,
-        exempt,
-    )
+    counted = policies.tasks_counted, current.tasks_counted
 
     def read(connection: Connection) -> SimulationResult:
+        # Made here: where the connection breaks this is done once more, from the beginning.
+        replay = Replay(find_limits, find_rules, rules, *counted, exempt)
         return replay.run(read_replayed(connection, start, until), since)
 
     result: SimulationResult = data.read(read)
@@ -15528,6 +15580,8 @@ TASK_CALLERS = (
 WRAPPED = "usage_limits_task_inner"
 # These are a part of the reply that its user asked for.
 COUNTED_TASKS = frozenset({"function_calling"})
+# What Open WebUI fills a model's system prompt with.
+FILLING = ("variables", "chat_variables")
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 # The arena model for which Open WebUI has chosen the one that it calls.
@@ -15638,8 +15692,9 @@ async def admit_call(
     valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
     asked_for = bool(task) and route_path(request.scope).startswith(ASKED_FOR)
-    in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
-    counted = not in_passing or not task or valves.policy_set.tasks_counted
+    in_passing = caller.calls != "reply" and not asked_for
+    is_part = not task or task in COUNTED_TASKS
+    counted = not in_passing or is_part or valves.policy_set.tasks_counted
     told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
     told = told if isinstance(told, dict) else {}
     # A tool's or an action's call comes from where the request does that it is a part of.
@@ -15658,7 +15713,9 @@ async def admit_call(
 
     enforced = not valves.shadow_mode and not allowed
     ids = {key: told.get(key) for key in ("chat_id", "message_id", "session_id")}
-    metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    given = form_data.get("metadata")
+    filled = {key: given[key] for key in FILLING if key in given} if isinstance(given, dict) else {}
+    metadata: dict[str, Any] = {**ids, **filled, ADJUST_KEY: adjust}
     if arena := asked_arena.get():
         metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
     if caller.calls != "reply":
@@ -15666,6 +15723,10 @@ async def admit_call(
         add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
+    if in_passing and counted:
+        within = outer_reply(request) or current_reply.get()
+        if within is not None and hasattr(within, "lent"):  # not a reply of an earlier release
+            await within.keeper.lend(within)
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
         admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
@@ -15715,7 +15776,12 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
+        reply.called_model = reply.outlives_task = True
+        stream = metered_stream(reply, answer.body_iterator)
+        # Whoever leaves before it begins never begins it, and then it has no end of its own.
+        unread = finalize(stream, settle_unread, reply, asyncio.get_running_loop())
+        unread.atexit = False
+        answer.body_iterator = bounded_stream(reply, stream)
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -15733,14 +15799,18 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     reader.start(200, [(b"content-type", b"text/event-stream")])
     try:
         async for part in parts:
-            reader.feed(part.encode() if isinstance(part, str) else bytes(part))
+            reader.feed(part.encode("utf-8", "replace") if isinstance(part, str) else bytes(part))
             yield part
     finally:
         if (close := getattr(parts, "aclose", None)) is not None:
             await close()
         reader.end()
-        reply.called_model = True
         await end_call(reply, reply.final_charge())
+
+def settle_unread(reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
+    """Settle the reply of a stream that nobody reads any more, unless that was done at its end."""
+    if reply.ending is None and not loop.is_closed():
+        loop.call_soon_threadsafe(lambda: loop.create_task(end_call(reply, reply.final_charge())))
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
@@ -16168,6 +16238,8 @@ class Filter:
             if not admission.decision.allowed:
                 refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
+        if ADJUST_KEY not in metadata:  # it is a chat's own, within which others may be called
+            current_reply.set(reply)
         if outer is not None and hasattr(outer, "calls"):  # not a reply of an earlier release
             outer.calls.append(reply)
         adjust_call(valves, reply, body, self._unasked)
@@ -16207,7 +16279,7 @@ class Filter:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
-            if later or reply.prompt_tokens - before > worth:
+            if later or getattr(reply, "lent", False) or reply.prompt_tokens - before > worth:
                 await check_round(valves, reply, later)
         except HostError:
             drop_round(reply)

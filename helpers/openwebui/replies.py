@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -422,6 +423,10 @@ class Reply:
         # Stopped before its first byte, or an answer in words that nobody knows.
         failed = getattr(self.meter, "failed", False)
         return self.unseen_charge() if self.called_model and not failed else None
+
+
+# The reply that the task at work is for: of a chat, of which all tools run in it.
+current_reply: ContextVar[Reply | None] = ContextVar("usage_limits_reply", default=None)
 
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:

@@ -35,7 +35,7 @@ from helpers.openwebui.refusals import Refusal
 from helpers.openwebui.replies import (
     METADATA_KEY,
     Reply,
-    find_reply,
+    current_reply,
     outer_reply,
 )
 from helpers.openwebui.usage_command import asks_for_usage
@@ -214,7 +214,7 @@ async def admit_call(
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if in_passing and counted:
-        within = outer_reply(request) or find_reply(getattr(request.state, "metadata", None))
+        within = outer_reply(request) or current_reply.get()
         if within is not None and hasattr(within, "lent"):  # not a reply of an earlier release
             await within.keeper.lend(within)
     if not in_passing:
