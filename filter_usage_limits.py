@@ -13,8 +13,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16144  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15821  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 16158  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15835  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6324  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
@@ -15725,10 +15725,7 @@ async def admit_call(
         add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
-    if in_passing and counted:
-        within = outer_reply(request) or current_reply.get()
-        if within is not None and hasattr(within, "lent"):  # not a reply of an earlier release
-            await within.keeper.lend(within)
+    within = await lending_reply(request) if in_passing and counted else None
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
         admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
@@ -15741,12 +15738,29 @@ async def admit_call(
     finally:
         current_state.reset(token)
     reply: Reply | None = metadata.get(METADATA_KEY)
-    # Replies that are still running don't cost a chat its title.
     reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
-    if reply is not None and enforced and any(not each.is_only_held for each in reached):
+    if not is_part:  # replies that are still running don't cost a chat its title
+        reached = [each for each in reached if not each.is_only_held]
+    elif within is not None:  # which holds a request, and nothing else that it hasn't used
+        reached = [
+            each
+            for each in reached
+            if not (each.is_only_held and each.applied.limit.measure == "requests")
+        ]
+    if reply is not None and enforced and reached:
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, body, form_data, enforced)
+
+async def lending_reply(request: Any) -> Reply | None:
+    """The reply within which a call is made, once it has left to it what it holds."""
+    within = outer_reply(request)
+    if within is None and has_request_hook():  # its next round asks for what it needs then
+        within = current_reply.get()
+    if within is None or not hasattr(within, "lent"):  # it is of an earlier release
+        return None
+    await within.keeper.lend(within)
+    return within
 
 def lowered_call(
     reply: Reply | None, admitted: Mapping[str, Any], form_data: dict[str, Any], enforced: bool
@@ -16090,8 +16104,8 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
     """Write down what another round needs, or what retrieval has added to the first.
 
     Args:
-        later: Whether a model has answered before: then reached limits refuse the round, with what
-            the reply has used.
+        later: Whether a model has answered before, for it or within it: then reached limits refuse
+            the round, with what the reply has used.
 
     Raises:
         HostLimitError: A hard limit is reached.
@@ -16281,8 +16295,10 @@ class Filter:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
-            if later or getattr(reply, "lent", False) or reply.prompt_tokens - before > worth:
-                await check_round(valves, reply, later)
+            # After a call within it others may hold what it held.
+            again = later or getattr(reply, "lent", 0) > 0
+            if again or reply.prompt_tokens - before > worth:
+                await check_round(valves, reply, again)
         except HostError:
             drop_round(reply)
             raise

@@ -190,8 +190,10 @@ class Filter:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
-            if later or getattr(reply, "lent", False) or reply.prompt_tokens - before > worth:
-                await check_round(valves, reply, later)
+            # After a call within it others may hold what it held.
+            again = later or getattr(reply, "lent", 0) > 0
+            if again or reply.prompt_tokens - before > worth:
+                await check_round(valves, reply, again)
         except HostError:
             drop_round(reply)
             raise

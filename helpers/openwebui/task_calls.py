@@ -22,6 +22,7 @@ from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.host import (
     HostError,
     add_lengths,
+    has_request_hook,
     host_models,
     is_arena,
     read_settings,
@@ -213,10 +214,7 @@ async def admit_call(
         add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
-    if in_passing and counted:
-        within = outer_reply(request) or current_reply.get()
-        if within is not None and hasattr(within, "lent"):  # not a reply of an earlier release
-            await within.keeper.lend(within)
+    within = await lending_reply(request) if in_passing and counted else None
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
         admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
@@ -229,12 +227,30 @@ async def admit_call(
     finally:
         current_state.reset(token)
     reply: Reply | None = metadata.get(METADATA_KEY)
-    # Replies that are still running don't cost a chat its title.
     reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
-    if reply is not None and enforced and any(not each.is_only_held for each in reached):
+    if not is_part:  # replies that are still running don't cost a chat its title
+        reached = [each for each in reached if not each.is_only_held]
+    elif within is not None:  # which holds a request, and nothing else that it hasn't used
+        reached = [
+            each
+            for each in reached
+            if not (each.is_only_held and each.applied.limit.measure == "requests")
+        ]
+    if reply is not None and enforced and reached:
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, body, form_data, enforced)
+
+
+async def lending_reply(request: Any) -> Reply | None:
+    """The reply within which a call is made, once it has left to it what it holds."""
+    within = outer_reply(request)
+    if within is None and has_request_hook():  # its next round asks for what it needs then
+        within = current_reply.get()
+    if within is None or not hasattr(within, "lent"):  # it is of an earlier release
+        return None
+    await within.keeper.lend(within)
+    return within
 
 
 def lowered_call(

@@ -278,6 +278,7 @@ FEATURES = (
             "test_where_the_filter_is_on_for_the_called_model_only",
             "test_what_a_tool_asks_counts_beside_its_reply",
             "test_a_tools_call_gets_what_its_reply_holds",
+            "test_calls_within_replies_are_no_way_past_a_limit",
         ),
     ),
     Feature(

@@ -191,6 +191,8 @@ async def test_a_process_that_stops_counts_a_functions_call_once(engine: Engine)
         reply.keeper.stop()
     used = call.used_charge().counted
     assert held(engine) == used.input_tokens + used.output_tokens
+    for reply in (pipe, call):
+        await reply.keeper.end(reply, reply.final_charge())
 
 
 async def test_odd_letters_in_a_functions_stream(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -341,3 +342,35 @@ def test_a_tools_call_gets_what_its_reply_holds(
     assert (len(own), len(calls)) == (1, 3)
     most = [call.max_tokens for call in calls]
     assert most == [None] * 3 or all(each is not None and each > 500 for each in most)
+
+
+def test_calls_within_replies_are_no_way_past_a_limit(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    make_user: MakeUser,
+    provider: FakeProvider,
+) -> None:
+    """What a reply leaves to a call within it is asked for again: of many at once none gets more.
+
+    Their prompts are long, but that by which their tools are chosen is short.
+    """
+    usage_limits.configure(daily_token_limit=3_000)
+    admin.install_tool("asker", TOOL)
+    user = make_user()
+    long, *short = (
+        {"role": role, "content": text}
+        for role, text in [
+            ("user", "word " * 1_000),
+            *[("assistant", "Yes."), ("user", "Go on.")] * 3,
+            ("assistant", "Yes."),
+            ("user", f"many of {user.id} [[tokens=20 wait=1]]"),
+        ]
+    )
+    more = {"tool_ids": ["asker"], "params": {"function_calling": "legacy"}}
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(user.chat, [long, *short], **more) for _ in range(8)]
+        statuses = [one.result().status for one in asked]
+    calls = provider.call_log.calls(contains=f"many of {user.id}", tasks=True)
+    used = sum(call.total_tokens for call in calls if call.status == 200)
+    assert 200 in statuses
+    assert used <= 3_000 + max(call.total_tokens for call in calls)
