@@ -163,6 +163,7 @@ class Reply:
     ending: asyncio.Task[Decision | None] | None = None
     calls: list[Reply] = field(default_factory=list)  # of its function's; on record themselves
     ended_usage: Usage | None = None  # what it has used, once it has ended and was asked for
+    beside_holds: bool = False  # whether it may have what running replies hold as well
     lent: int = 0  # the output that it would hold, had it not left that to calls within it
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -195,6 +196,8 @@ class Reply:
             prompt_tokens: Those of all rounds, with the one that follows.
         """
         self.own_remaining = own_remaining(decision)
+        if self.beside_holds:
+            decision = Decision(tuple(replace(one, reserved=0) for one in decision.states))
         most = most_output_tokens(decision, prompt_tokens, self.rule)
         if most is None:
             return

@@ -15,6 +15,7 @@ from weakref import finalize
 from fastapi import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from helpers.limits.decisions import LimitState
 from helpers.logs import log
 from helpers.metering.charges import Charge
 from helpers.openwebui.answers import AnswerReader
@@ -184,8 +185,8 @@ async def admit_call(
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
     asked_for = bool(task) and route_path(request.scope).startswith(ASKED_FOR)
     in_passing = caller.calls != "reply" and not asked_for
-    is_part = not task or task in COUNTED_TASKS
-    counted = not in_passing or is_part or valves.policy_set.tasks_counted
+    is_part = not in_passing or not task or task in COUNTED_TASKS
+    counted = is_part or valves.policy_set.tasks_counted
     told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
     told = told if isinstance(told, dict) else {}
     # A tool's or an action's call comes from where the request does that it is a part of.
@@ -201,6 +202,7 @@ async def admit_call(
             reply.enforced = False  # decided below
         if in_passing:  # short, so it needn't hold all that remains
             reply.capped = valves.cap_max_tokens and not valves.shadow_mode
+            reply.beside_holds = bool(task)
 
     enforced = not valves.shadow_mode and not allowed
     ids = {key: told.get(key) for key in ("chat_id", "message_id", "session_id")}
@@ -214,7 +216,7 @@ async def admit_call(
         add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
-    within = await lending_reply(request) if in_passing and counted else None
+    within = await lending_reply(request) if in_passing and not task else None
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
         admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
@@ -227,16 +229,14 @@ async def admit_call(
     finally:
         current_state.reset(token)
     reply: Reply | None = metadata.get(METADATA_KEY)
-    reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
-    if not is_part:  # replies that are still running don't cost a chat its title
-        reached = [each for each in reached if not each.is_only_held]
-    elif within is not None:  # which holds a request, and nothing else that it hasn't used
-        reached = [
-            each
-            for each in reached
-            if not (each.is_only_held and each.applied.limit.measure == "requests")
-        ]
-    if reply is not None and enforced and reached:
+
+    def may_pass(limit: LimitState) -> bool:
+        # Replies that are still running don't cost a chat its tools and its title; and the one
+        # within which a function calls goes on holding its request.
+        of_its_own = within is not None and limit.applied.limit.measure == "requests"
+        return not limit.exceeded or (limit.is_only_held and (bool(task) or of_its_own))
+
+    if reply is not None and enforced and not all(map(may_pass, state.get(LIMITS_STATE) or ())):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, body, form_data, enforced)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -350,10 +351,7 @@ def test_calls_within_replies_are_no_way_past_a_limit(
     make_user: MakeUser,
     provider: FakeProvider,
 ) -> None:
-    """What a reply leaves to a call within it is asked for again: of many at once none gets more.
-
-    Their prompts are long, but that by which their tools are chosen is short.
-    """
+    """What replies with long prompts hold they hold while their tools are chosen by a short one."""
     usage_limits.configure(daily_token_limit=3_000)
     admin.install_tool("asker", TOOL)
     user = make_user()
@@ -363,12 +361,15 @@ def test_calls_within_replies_are_no_way_past_a_limit(
             ("user", "word " * 1_000),
             *[("assistant", "Yes."), ("user", "Go on.")] * 3,
             ("assistant", "Yes."),
-            ("user", f"many of {user.id} [[tokens=20 wait=1]]"),
+            ("user", f"many of {user.id} [[tokens=20 wait=2]]"),
         ]
     )
     more = {"tool_ids": ["asker"], "params": {"function_calling": "legacy"}}
     with ThreadPoolExecutor(8) as threads:
-        asked = [threads.submit(user.chat, [long, *short], **more) for _ in range(8)]
+        asked = []
+        for _ in range(8):  # each while the one before chooses its tools
+            asked.append(threads.submit(user.chat, [long, *short], **more))
+            time.sleep(0.2)
         statuses = [one.result().status for one in asked]
     calls = provider.call_log.calls(contains=f"many of {user.id}", tasks=True)
     used = sum(call.total_tokens for call in calls if call.status == 200)
