@@ -13,8 +13,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16160  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15837  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 16158  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15835  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1535  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6324  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
@@ -15756,9 +15756,7 @@ async def admit_call(
 
 async def lending_reply(request: Any) -> Reply | None:
     """The reply within which a call is made, once it has left to it what it holds."""
-    within = outer_reply(request)
-    if within is None and has_request_hook():  # its next round asks for what it needs then
-        within = current_reply.get()
+    within = outer_reply(request) or current_reply.get()
     if within is None or not hasattr(within, "lent"):  # it is of an earlier release
         return None
     await within.keeper.lend(within)

@@ -23,7 +23,6 @@ from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.host import (
     HostError,
     add_lengths,
-    has_request_hook,
     host_models,
     is_arena,
     read_settings,
@@ -244,9 +243,7 @@ async def admit_call(
 
 async def lending_reply(request: Any) -> Reply | None:
     """The reply within which a call is made, once it has left to it what it holds."""
-    within = outer_reply(request)
-    if within is None and has_request_hook():  # its next round asks for what it needs then
-        within = current_reply.get()
+    within = outer_reply(request) or current_reply.get()
     if within is None or not hasattr(within, "lent"):  # it is of an earlier release
         return None
     await within.keeper.lend(within)

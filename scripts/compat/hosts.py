@@ -71,12 +71,6 @@ OLLAMA_EMBEDDINGS = Ability(
     (0, 11, 0),
     "there is none",
 )
-USER_VARIABLES = Ability(
-    "variables of users in system prompts",
-    (0, 11, 0),
-    "there are none",
-    needed_by=("test_variables_of_a_user_count",),
-)
 AUTOMATION_SOURCE = Ability(
     "automations that say that they are",
     (0, 11, 4),  # or one of the three before it
@@ -90,7 +84,6 @@ ABILITIES = (
     TEMPORARY_PREFIX,
     VOICE_CALLS,
     OLLAMA_EMBEDDINGS,
-    USER_VARIABLES,
     AUTOMATION_SOURCE,
 )
 
