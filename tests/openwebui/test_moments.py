@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,8 @@ MakeFilter = Callable[..., Filter]
 async def make_filter(host: Host, database_url: str) -> AsyncIterator[MakeFilter]:
     """Filters of one installation, each as in a worker of its own."""
     made: list[Filter] = []
+    loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor()
+    loop.set_default_executor(threads)
 
     def make(*limits: str, pool: str = "", url: str = database_url, **valves: Any) -> Filter:
         pools = f"[pool.all]\nlimits = [{pool!r}]\n" if pool else ""
@@ -43,7 +46,8 @@ async def make_filter(host: Host, database_url: str) -> AsyncIterator[MakeFilter
         for reply in list(accounting._running.values()):
             await accounting.end(reply, None)
         accounting.close()
-    await asyncio.get_running_loop().shutdown_default_executor()  # a form may still be reading
+    threads.shutdown()  # a form may still be reading
+    loop.set_default_executor(ThreadPoolExecutor())
     for accounting in accountings:
         accounting.close()
         accounting._engine.dispose()

@@ -144,10 +144,6 @@ async def site(host: Host, ledger_url: str) -> AsyncIterator[Site]:  # noqa: F81
         await made.add("ann", group=group)
         await made.add("bob")
         yield made
-    # Open WebUI notes who was there in tasks of its own: one that is cut off with the test's loop
-    # would leave a connection of its pool in the middle of a statement.
-    noting = [one for one in asyncio.all_tasks() if "update_last_active" in repr(one.get_coro())]
-    await asyncio.gather(*noting, return_exceptions=True)
     accounting, _, _ = limits.ledger_of(limits.valves)
     await asyncio.to_thread(accounting.close)
     if ledger_url:
