@@ -268,6 +268,7 @@ FEATURES = (
             "test_a_pipe_calls_with_what_remains",
             "test_a_pipe_stops_where_its_call_does",
             "test_variables_of_a_chat_count_in_a_call",
+            "test_an_answer_that_nobody_reads",
             "test_where_the_filter_is_on_for_the_called_model_only",
             "test_what_a_tool_asks_counts_beside_its_reply",
             "test_a_tools_call_gets_what_its_reply_holds",

@@ -22,7 +22,7 @@ import asyncio
 from open_webui.utils.chat import generate_chat_completion
 from open_webui.models.users import Users
 
-HANDING_ON = ("hands_on", "with_metadata", "prompted", "gathers")
+HANDING_ON = ("hands_on", "with_metadata", "prompted", "gathers", "drops")
 CALLING = (*HANDING_ON, "asks", "twice", "as_admin", "by_main", "writes")
 
 class Pipe:
@@ -47,6 +47,9 @@ class Pipe:
             asked["metadata"] = __metadata__
         if kind in ("hands_on", "with_metadata", "prompted"):
             return await generate_chat_completion(__request__, asked, user)
+        if kind == "drops":
+            await generate_chat_completion(__request__, {**asked, "stream": True}, user)
+            return "Never mind."
         if kind == "gathers":  # in a task of its own, which ends before the answer is read
             [answer] = await asyncio.gather(generate_chat_completion(__request__, asked, user))
             return answer
@@ -234,6 +237,17 @@ def test_a_pipe_stops_where_its_call_does(
     pipe, row = usage_limits.settled(2, user_id=user.id)
     assert pipe["output_tokens"] == 0
     assert 700 < row["output_tokens"] <= 1.02 * 800
+
+
+def test_an_answer_that_nobody_reads(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, manifold: str
+) -> None:
+    """A stream that a pipe asks for and doesn't read has cost its prompt, and counts as unseen."""
+    usage_limits.configure(daily_token_limit=1_000)
+    user.chat("Hello", model=f"{manifold}.drops")
+    pipe, row = usage_limits.settled(2, user_id=user.id)
+    assert (pipe["state"], row["state"], row["estimated"]) == ("settled", "settled", 1)
+    assert row["input_tokens"] > 0 < row["output_tokens"]
 
 
 def test_variables_of_a_chat_count_in_a_call(
