@@ -13,13 +13,13 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15728  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15405  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15822  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15499  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1524  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1778  limits.decisions             Used and reserved amounts against limits: what is decided, …
 #  6177  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
 #  4653  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11446  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+# 11487  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
 #  2819  metering.usage               What one reply is charged for, added up from its stream …
 #  3125  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
@@ -43,50 +43,50 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  4284  ledger.counters              Sums of settled records per scope, model glob and window.
 #  4923  ledger.records               One row per reply, reserved when it is admitted and closed …
 #  5065  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5315  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5487  ledger.reports               What records add up to by user, model, day, group and …
-#  5758  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5864  ledger.grants                What administrators add to limits, reset and take back; …
-#  6028  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6115  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6666  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6850  openwebui.languages.en       18 languages.
-#  7494  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7539  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8447  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8923  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9004  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9097  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9204  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9588  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9655  openwebui.replies            One reply from its admission to its end.
-# 10071  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10307  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10733  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10858  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10977  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11112  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
-# 11170  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11252  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11912  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11950  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12053  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12235  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12340  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12713  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12921  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12994  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13162  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13252  openwebui.simulation         What is on record, replayed against a policies text.
-# 13582  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13934  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14116  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14183  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14310  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14590  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14850  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15011  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15163  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  5317  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5489  ledger.reports               What records add up to by user, model, day, group and …
+#  5760  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5866  ledger.grants                What administrators add to limits, reset and take back; …
+#  6030  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6117  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6674  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6858  openwebui.languages.en       18 languages.
+#  7502  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7547  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8455  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8931  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9012  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9105  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9212  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9596  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9663  openwebui.replies            One reply from its admission to its end.
+# 10108  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10344  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10774  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10899  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11018  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11153  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
+# 11211  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11293  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11972  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12010  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12113  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12295  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12400  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12773  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12981  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13054  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13222  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13312  openwebui.simulation         What is on record, replayed against a policies text.
+# 13642  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13999  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14181  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14248  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14375  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14655  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14915  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15076  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15228  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
-from weakref import ref
+from weakref import finalize, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
@@ -5250,6 +5250,8 @@ class LimitReader:
 
     def read(self, limits: Sequence[AppliedLimit]) -> list[LimitState]:
         """Where these stand."""
+        if not limits:
+            return []
         scopes = {applied.scope for applied in limits}
         counters = read_counters(self._connection, scopes, self._second)
         only = next(iter(scopes)) if len(scopes) == 1 else None
@@ -5310,7 +5312,7 @@ def read_states(
     connection: Connection, limits: Sequence[AppliedLimit], at: datetime
 ) -> tuple[LimitState, ...]:
     """Where limits stand at the instant `at`, as a `LimitReader` finds it."""
-    return tuple(LimitReader(connection, at).read(limits)) if limits else ()
+    return tuple(LimitReader(connection, at).read(limits))
 
 # =================================== helpers/ledger/rollups.py ====================================
 # Rollups: what the records of a stretch of time add up to, once nothing changes there any more.
@@ -6119,10 +6121,8 @@ MOST_VERSIONS = 20
 
 def read_versions(connection: Connection) -> Sequence[Row[Any]]:
     """The saved texts, the newest first."""
-    columns = policies_table.c
-    return connection.execute(
-        select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
-    ).all()
+    newest_first = policies_table.c.number.desc()
+    return connection.execute(select(policies_table).order_by(newest_first)).all()
 
 def version_tag(text: str, rows: Sequence[Row[Any]]) -> str:
     """What an editor has loaded: another after every change, from wherever.
@@ -6507,7 +6507,15 @@ class Ledger:
             index_elements=[workers_table.c.id],
             set_={"beats": workers_table.c.beats + 1, "seen_at": alive.excluded.seen_at},
         )
-        self._transactions.run(lambda connection: connection.execute(upsert), lasting=False)
+
+        def work(connection: Connection) -> None:
+            connection.execute(upsert)
+            # Another may have rolled up meanwhile what by this clock is still to come.
+            _, self._rolled_up_until = find_rolled_up(connection) or (0, 0)
+            if self._now() < self._rolled_up_until:
+                drop_rollups(connection, since=self._now() - DAY_SECONDS)
+
+        self._transactions.run(work, lasting=False)
 
     def leave(self) -> None:
         """Take back that this worker lives; it holds nothing any more."""
@@ -9673,6 +9681,7 @@ SHARES = 8
 # From then on it is known how many bytes of a stream bring a token, and how far that may carry.
 MEASURED_TOKENS = 32
 FARTHEST_MARK = 2**16
+LENT_MARK = 2**12
 # Larger than what any limit leaves.
 UNBOUNDED = 2**62
 
@@ -9767,6 +9776,7 @@ class Reply:
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
+    outlives_task: bool = False  # whether its end is its stream's, whichever task reads that
     call_refused: bool = False  # whether the last call was refused by its provider, or broke
     answer_watched: bool = False  # whether whatever comes back from it is seen
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
@@ -9782,6 +9792,9 @@ class Reply:
     unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
     calls: list[Reply] = field(default_factory=list)  # of its function's; on record themselves
+    ended_usage: Usage | None = None  # what it has used, once it has ended and was asked for
+    beside_holds: bool = False  # whether it may have what running replies hold as well
+    lent: int = 0  # the output that it would hold, had it not left that to calls within it
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
@@ -9813,6 +9826,8 @@ class Reply:
             prompt_tokens: Those of all rounds, with the one that follows.
         """
         self.own_remaining = own_remaining(decision)
+        if self.beside_holds:
+            decision = Decision(tuple(replace(one, reserved=0) for one in decision.states))
         most = most_output_tokens(decision, prompt_tokens, self.rule)
         if most is None:
             return
@@ -9828,6 +9843,8 @@ class Reply:
 
     def prompt_with(self, seen: Usage) -> int:
         """The prompt tokens of all rounds so far, with the one that was announced last."""
+        if self.lent:
+            return seen.input_tokens
         return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
 
     def block(self, produced: int) -> int:
@@ -9874,7 +9891,7 @@ class Reply:
 
     def is_nearly_full(self, produced: int) -> bool:
         """Whether it is time to reserve more."""
-        return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
+        return produced * 100 >= max(1, self.output_tokens) * GROW_AT_PERCENT
 
     def next_mark(self, size: int, produced: int) -> int:
         """The size of its stream at which to look again whether it holds enough.
@@ -9886,6 +9903,8 @@ class Reply:
         left = self.output_tokens - produced
         if self.growing is None and self.refused_by is None:
             left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
+        if self.lent:  # its stream is mostly its calls'
+            return size + LENT_MARK
         written = produced - self.tokens_before
         per_token = size / written if written >= MEASURED_TOKENS else 1.0
         return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
@@ -9960,7 +9979,7 @@ class Reply:
         Of an estimate it holds no more than its user's own limits leave, so that a single
         request can't empty a pool that others need.
         """
-        seen = seen or self.meter.total()
+        seen = seen or self.own_usage()
         estimate = self.estimated_charge(seen)
         if not estimate.counted.requests:  # a free model's
             return estimate
@@ -9968,7 +9987,7 @@ class Reply:
 
     def estimated_charge(self, seen: Usage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
-        seen = seen or self.meter.total()
+        seen = seen or self.own_usage()
         return make_charge(
             Usage(
                 input_tokens=self.prompt_with(seen),
@@ -9982,19 +10001,34 @@ class Reply:
 
     def unseen_charge(self) -> Charge:
         """What a call is charged for of which nothing was seen: an ordinary reply at most."""
-        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        expected = self.output_tokens or self.lent
+        output_tokens = min(expected, EXPECTED_OUTPUT_TOKENS * self.choices)
         return make_charge(Usage(self.prompt_tokens, output_tokens, estimated=True), self.rule)
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return self.own_charge(self.meter.total())
 
+    def seen_usage(self) -> Usage:
+        """What it has used so far; of one that has ended that is added up once."""
+        if self.ended_usage is not None:
+            return self.ended_usage
+        usage = self.meter.total()
+        if self.ending is not None:
+            self.ended_usage = usage
+        return usage
+
+    def own_usage(self, usage: Usage | None = None) -> Usage:
+        """What it has used beside its function's calls, so far or of this `usage`."""
+        beside = self.seen_usage() if usage is None else usage
+        for call in (called := list(self.calls)):  # grows by theirs
+            beside = beside.without(call.seen_usage())
+            called += call.calls
+        return beside
+
     def own_charge(self, usage: Usage) -> Charge:
         """What it costs beside its function's calls, of which its text and its usage mostly are."""
-        beside = usage
-        for call in (called := list(self.calls)):  # grows by theirs
-            beside = beside.without(call.meter.total())
-            called += call.calls
+        beside = self.own_usage(usage)
         # Estimates are no better than that: what is less is the text of its calls, handed on.
         handed_on = usage.estimated and 2 * beside.output_tokens <= usage.output_tokens
         if self.calls and (handed_on or not (beside.input_tokens or beside.output_tokens)):
@@ -10021,6 +10055,9 @@ class Reply:
             return Charge()
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model and not self.meter.failed else None
+
+# The reply that the task at work is for: of a chat, of which all tools run in it.
+current_reply: ContextVar[Reply | None] = ContextVar("usage_limits_reply", default=None)
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
     """The reply that was admitted with this metadata."""
@@ -10533,9 +10570,13 @@ async def fill_system_prompt(
     system = settings.params.get("system") if settings is not None else None
     if not isinstance(system, str) or not system:
         return ""
+    whose: Any = user
+    if "user.variables" in system:  # which filters aren't told
+        users = import_module("open_webui.models.users").Users
+        whose = await users.get_user_by_id(user["id"]) or user
     body: dict[str, Any] = {"messages": []}
     fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
-    filled = fill(system, body, metadata, user)
+    filled = fill(system, body, metadata, whose)
     if inspect.isawaitable(filled):  # since 0.11
         await filled
     return "".join(str(message.get("content")) for message in body["messages"])
@@ -11607,7 +11648,8 @@ class Accounting(LedgerWorker):
         """
         if reply.growing is not None:
             await asyncio.shield(reply.growing)
-        seen, deadline = reply.meter.total(), new_deadline()
+        reply.output_tokens, reply.lent = max(reply.output_tokens, reply.lent), 0
+        seen, deadline = reply.own_usage(), new_deadline()
 
         def hold(decision: Decision) -> Charge:
             reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
@@ -11616,6 +11658,22 @@ class Accounting(LedgerWorker):
         return await self.in_thread(
             lambda: self.ledger.grow(reply.reservation, hold, limits, deadline)
         )
+
+    async def lend(self, reply: Reply) -> None:
+        """Leave what a reply holds to a call that is made within it, but for what it has used.
+
+        What it writes itself from then on is reserved as it is written.
+        """
+        if reply.growing is not None:
+            await asyncio.shield(reply.growing)
+        if reply.ending is not None or not reply.written:
+            return
+        reply.lent, reply.output_tokens = max(1, reply.lent, reply.output_tokens), 0
+        held = {reply.reservation.id: make_charge(reply.own_usage(), reply.rule)}
+        try:
+            await self.in_thread(lambda: self.ledger.renew(held, new_deadline()))
+        except (LedgerError, LedgerDataError) as error:  # then it is held twice for a while
+            log.error("Usage limits: %s; reply %s holds what it did", error, reply.reservation.id)
 
     async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
         """See that a reply holds more than it has produced: more is reserved in the background.
@@ -11641,7 +11699,7 @@ class Accounting(LedgerWorker):
             return size + FARTHEST_MARK
         if reply.writes_since is None:
             reply.writes_since = time.monotonic()
-        produced = reply.meter.total().output_tokens
+        produced = reply.own_usage().output_tokens
         following = produced + reply.next_part(size, step, produced)
         if reply.stops and following > reply.output_tokens:
             # It has used up all that it holds: what comes next waits until there is more.
@@ -11670,7 +11728,7 @@ class Accounting(LedgerWorker):
 
     async def _grow(self, reply: Reply) -> None:
         """Reserve a block more for a reply, at once visible to all; never raises."""
-        seen, held, deadline = reply.meter.total(), reply.output_tokens, new_deadline()
+        seen, held, deadline = reply.own_usage(), reply.output_tokens, new_deadline()
         block = reply.block(seen.output_tokens)
         limits = reply.limits if reply.stops else ()
         try:
@@ -11727,12 +11785,14 @@ class Accounting(LedgerWorker):
         reply, _ = admission.result()
         if reply.reservation.id not in self._running or reply.ending is not None:
             return
+        if reply.outlives_task:
+            return
         reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     @staticmethod
     def _charge_so_far(reply: Reply) -> Charge:
         """What a reply has used until now: nothing before its model was called."""
-        if reply.meter.produced:
+        if reply.meter.produced or reply.calls:
             return reply.used_charge()
         if not reply.called_model:
             return Charge(Usage(estimated=True))
@@ -13606,27 +13666,37 @@ def read_policies_text(body: Json) -> str:
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
     """The errors in a text, each with its line where that can be told."""
-    lines = text.split("\n")
+    lines, headers = text.split("\n"), dict[tuple[str, ...], int]()
+    for number, line in enumerate(lines):
+        if (path := header_path(line)) is not None:
+            headers.setdefault(path, number)
     return [
         {
             "where": one.where,
             "given": one.given,
             "allowed": one.allowed,
-            "line": line_of(one, lines),
+            "line": line_of(one, lines, headers),
         }
         for one in error.errors
     ]
 
-def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a error is about, from 1; None where it can't be told."""
+def line_of(
+    error: ConfigurationError, lines: list[str], headers: Mapping[tuple[str, ...], int]
+) -> int | None:
+    """The line that an error is about, from 1; None where it can't be told.
+
+    Args:
+        error: The error.
+        lines: The text's.
+        headers: Where in these each table begins.
+    """
     if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
     header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
-    wanted = header_path(header[0])
-    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
-    if wanted is None or at is None:
+    at = headers.get(header_path(header[0]) or ())
+    if at is None:
         return None
     key = error.where[header.end() :].strip()
     quoted = re.match(r"['\"](.+?)['\"] ", error.given)
@@ -13768,16 +13838,11 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
-    replay = Replay(
-        find_limits,
-        find_rules,
-        rules,
-        policies.tasks_counted,
-        current.tasks_counted,
-        exempt,
-    )
+    counted = policies.tasks_counted, current.tasks_counted
 
     def read(connection: Connection) -> SimulationResult:
+        # Made here: where the connection breaks this is done once more, from the beginning.
+        replay = Replay(find_limits, find_rules, rules, *counted, exempt)
         return replay.run(read_replayed(connection, start, until), since)
 
     result: SimulationResult = data.read(read)
@@ -15186,6 +15251,8 @@ TASK_CALLERS = (
 WRAPPED = "usage_limits_task_inner"
 # These are a part of the reply that its user asked for.
 COUNTED_TASKS = frozenset({"function_calling"})
+# What Open WebUI fills a model's system prompt with.
+FILLING = ("variables", "chat_variables")
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 # The arena model for which Open WebUI has chosen the one that it calls.
@@ -15296,8 +15363,9 @@ async def admit_call(
     valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
     asked_for = bool(task) and route_path(request.scope).startswith(ASKED_FOR)
-    in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
-    counted = not in_passing or not task or valves.policy_set.tasks_counted
+    in_passing = caller.calls != "reply" and not asked_for
+    is_part = not in_passing or not task or task in COUNTED_TASKS
+    counted = is_part or valves.policy_set.tasks_counted
     told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
     told = told if isinstance(told, dict) else {}
     # A tool's or an action's call comes from where the request does that it is a part of.
@@ -15313,10 +15381,13 @@ async def admit_call(
             reply.enforced = False  # decided below
         if in_passing:  # short, so it needn't hold all that remains
             reply.capped = valves.cap_max_tokens and not valves.shadow_mode
+            reply.beside_holds = bool(task)
 
     enforced = not valves.shadow_mode and not allowed
     ids = {key: told.get(key) for key in ("chat_id", "message_id", "session_id")}
-    metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    given = form_data.get("metadata")
+    filled = {key: given[key] for key in FILLING if key in given} if isinstance(given, dict) else {}
+    metadata: dict[str, Any] = {**ids, **filled, ADJUST_KEY: adjust}
     if arena := asked_arena.get():
         metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
     if caller.calls != "reply":
@@ -15324,6 +15395,7 @@ async def admit_call(
         add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
+    within = await lending_reply(request) if in_passing and not task else None
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
         admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
@@ -15336,12 +15408,25 @@ async def admit_call(
     finally:
         current_state.reset(token)
     reply: Reply | None = metadata.get(METADATA_KEY)
-    # Replies that are still running don't cost a chat its title.
-    reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
-    if reply is not None and enforced and any(not each.is_only_held for each in reached):
+
+    def may_pass(limit: LimitState) -> bool:
+        # Replies that are still running don't cost a chat its tools and its title; and the one
+        # within which a function calls goes on holding its request.
+        of_its_own = within is not None and limit.applied.limit.measure == "requests"
+        return not limit.exceeded or (limit.is_only_held and (bool(task) or of_its_own))
+
+    if reply is not None and enforced and not all(map(may_pass, state.get(LIMITS_STATE) or ())):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, body, form_data, enforced)
+
+async def lending_reply(request: Any) -> Reply | None:
+    """The reply within which a call is made, once it has left to it what it holds."""
+    within = outer_reply(request) or current_reply.get()
+    if within is None or not hasattr(within, "lent"):  # it is of an earlier release
+        return None
+    await within.keeper.lend(within)
+    return within
 
 def lowered_call(
     reply: Reply | None, admitted: Mapping[str, Any], form_data: dict[str, Any], enforced: bool
@@ -15371,7 +15456,12 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
+        reply.called_model = reply.outlives_task = True
+        stream = metered_stream(reply, answer.body_iterator)
+        # Whoever leaves before it begins never begins it, and then it has no end of its own.
+        unread = finalize(stream, settle_unread, reply, asyncio.get_running_loop())
+        unread.atexit = False
+        answer.body_iterator = bounded_stream(reply, stream)
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -15389,14 +15479,18 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     reader.start(200, [(b"content-type", b"text/event-stream")])
     try:
         async for part in parts:
-            reader.feed(part.encode() if isinstance(part, str) else bytes(part))
+            reader.feed(part.encode("utf-8", "replace") if isinstance(part, str) else bytes(part))
             yield part
     finally:
         if (close := getattr(parts, "aclose", None)) is not None:
             await close()
         reader.end()
-        reply.called_model = True
         await end_call(reply, reply.final_charge())
+
+def settle_unread(reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
+    """Settle the reply of a stream that nobody reads any more, unless that was done at its end."""
+    if reply.ending is None and not loop.is_closed():
+        loop.call_soon_threadsafe(lambda: loop.create_task(end_call(reply, reply.final_charge())))
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
@@ -15674,8 +15768,8 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
     """Write down what another round needs, or what retrieval has added to the first.
 
     Args:
-        later: Whether a model has answered before: then reached limits refuse the round, with what
-            the reply has used.
+        later: Whether a model has answered before, for it or within it: then reached limits refuse
+            the round, with what the reply has used.
 
     Raises:
         HostLimitError: A hard limit is reached.
@@ -15824,6 +15918,8 @@ class Filter:
             if not admission.decision.allowed:
                 refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
+        if ADJUST_KEY not in metadata:  # it is a chat's own, within which others may be called
+            current_reply.set(reply)
         if outer is not None and hasattr(outer, "calls"):  # not a reply of an earlier release
             outer.calls.append(reply)
         adjust_call(valves, reply, body, self._unasked)
@@ -15863,8 +15959,10 @@ class Filter:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
-            if later or reply.prompt_tokens - before > worth:
-                await check_round(valves, reply, later)
+            # After a call within it others may hold what it held.
+            again = later or getattr(reply, "lent", 0) > 0
+            if again or reply.prompt_tokens - before > worth:
+                await check_round(valves, reply, again)
         except HostError:
             drop_round(reply)
             raise

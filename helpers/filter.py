@@ -37,9 +37,11 @@ from helpers.openwebui.messages import ARENA_SENTENCE, UNGUARDED
 from helpers.openwebui.middleware import function_id_of, has_layer, put_layer
 from helpers.openwebui.model_calls import watch_model_calls
 from helpers.openwebui.page_status import SERVER_MODULE
+from helpers.openwebui.passthrough_guard import ADJUST_KEY
 from helpers.openwebui.replies import (
     METADATA_KEY,
     Emitter,
+    current_reply,
     drop_round,
     find_reply,
     is_older,
@@ -147,6 +149,8 @@ class Filter:
             if not admission.decision.allowed:
                 refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
+        if ADJUST_KEY not in metadata:  # it is a chat's own, within which others may be called
+            current_reply.set(reply)
         if outer is not None and hasattr(outer, "calls"):  # not a reply of an earlier release
             outer.calls.append(reply)
         adjust_call(valves, reply, body, self._unasked)
@@ -186,8 +190,10 @@ class Filter:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
-            if later or reply.prompt_tokens - before > worth:
-                await check_round(valves, reply, later)
+            # After a call within it others may hold what it held.
+            again = later or getattr(reply, "lent", 0) > 0
+            if again or reply.prompt_tokens - before > worth:
+                await check_round(valves, reply, again)
         except HostError:
             drop_round(reply)
             raise

@@ -391,7 +391,15 @@ class Ledger:
             index_elements=[workers_table.c.id],
             set_={"beats": workers_table.c.beats + 1, "seen_at": alive.excluded.seen_at},
         )
-        self._transactions.run(lambda connection: connection.execute(upsert), lasting=False)
+
+        def work(connection: Connection) -> None:
+            connection.execute(upsert)
+            # Another may have rolled up meanwhile what by this clock is still to come.
+            _, self._rolled_up_until = find_rolled_up(connection) or (0, 0)
+            if self._now() < self._rolled_up_until:
+                drop_rollups(connection, since=self._now() - DAY_SECONDS)
+
+        self._transactions.run(work, lasting=False)
 
     def leave(self) -> None:
         """Take back that this worker lives; it holds nothing any more."""

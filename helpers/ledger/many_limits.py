@@ -248,6 +248,8 @@ class LimitReader:
 
     def read(self, limits: Sequence[AppliedLimit]) -> list[LimitState]:
         """Where these stand."""
+        if not limits:
+            return []
         scopes = {applied.scope for applied in limits}
         counters = read_counters(self._connection, scopes, self._second)
         only = next(iter(scopes)) if len(scopes) == 1 else None
@@ -309,4 +311,4 @@ def read_states(
     connection: Connection, limits: Sequence[AppliedLimit], at: datetime
 ) -> tuple[LimitState, ...]:
     """Where limits stand at the instant `at`, as a `LimitReader` finds it."""
-    return tuple(LimitReader(connection, at).read(limits)) if limits else ()
+    return tuple(LimitReader(connection, at).read(limits))

@@ -16,10 +16,8 @@ MOST_VERSIONS = 20
 
 def read_versions(connection: Connection) -> Sequence[Row[Any]]:
     """The saved texts, the newest first."""
-    columns = policies_table.c
-    return connection.execute(
-        select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
-    ).all()
+    newest_first = policies_table.c.number.desc()
+    return connection.execute(select(policies_table).order_by(newest_first)).all()
 
 
 def version_tag(text: str, rows: Sequence[Row[Any]]) -> str:

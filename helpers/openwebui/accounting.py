@@ -10,7 +10,7 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from helpers.errors import LedgerBusyError, LedgerError
+from helpers.errors import LedgerBusyError, LedgerDataError, LedgerError
 from helpers.ledger.identities import HostNames, IdentityMemory, read_remembered
 from helpers.ledger.ledger import Admission, Settlement
 from helpers.ledger.records import NO_ANSWER, NOT_CALLED, WORKER_STOPPED
@@ -189,7 +189,8 @@ class Accounting(LedgerWorker):
         """
         if reply.growing is not None:
             await asyncio.shield(reply.growing)
-        seen, deadline = reply.meter.total(), new_deadline()
+        reply.output_tokens, reply.lent = max(reply.output_tokens, reply.lent), 0
+        seen, deadline = reply.own_usage(), new_deadline()
 
         def hold(decision: Decision) -> Charge:
             reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
@@ -198,6 +199,22 @@ class Accounting(LedgerWorker):
         return await self.in_thread(
             lambda: self.ledger.grow(reply.reservation, hold, limits, deadline)
         )
+
+    async def lend(self, reply: Reply) -> None:
+        """Leave what a reply holds to a call that is made within it, but for what it has used.
+
+        What it writes itself from then on is reserved as it is written.
+        """
+        if reply.growing is not None:
+            await asyncio.shield(reply.growing)
+        if reply.ending is not None or not reply.written:
+            return
+        reply.lent, reply.output_tokens = max(1, reply.lent, reply.output_tokens), 0
+        held = {reply.reservation.id: make_charge(reply.own_usage(), reply.rule)}
+        try:
+            await self.in_thread(lambda: self.ledger.renew(held, new_deadline()))
+        except (LedgerError, LedgerDataError) as error:  # then it is held twice for a while
+            log.error("Usage limits: %s; reply %s holds what it did", error, reply.reservation.id)
 
     async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
         """See that a reply holds more than it has produced: more is reserved in the background.
@@ -223,7 +240,7 @@ class Accounting(LedgerWorker):
             return size + FARTHEST_MARK
         if reply.writes_since is None:
             reply.writes_since = time.monotonic()
-        produced = reply.meter.total().output_tokens
+        produced = reply.own_usage().output_tokens
         following = produced + reply.next_part(size, step, produced)
         if reply.stops and following > reply.output_tokens:
             # It has used up all that it holds: what comes next waits until there is more.
@@ -252,7 +269,7 @@ class Accounting(LedgerWorker):
 
     async def _grow(self, reply: Reply) -> None:
         """Reserve a block more for a reply, at once visible to all; never raises."""
-        seen, held, deadline = reply.meter.total(), reply.output_tokens, new_deadline()
+        seen, held, deadline = reply.own_usage(), reply.output_tokens, new_deadline()
         block = reply.block(seen.output_tokens)
         limits = reply.limits if reply.stops else ()
         try:
@@ -309,12 +326,14 @@ class Accounting(LedgerWorker):
         reply, _ = admission.result()
         if reply.reservation.id not in self._running or reply.ending is not None:
             return
+        if reply.outlives_task:
+            return
         reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     @staticmethod
     def _charge_so_far(reply: Reply) -> Charge:
         """What a reply has used until now: nothing before its model was called."""
-        if reply.meter.produced:
+        if reply.meter.produced or reply.calls:
             return reply.used_charge()
         if not reply.called_model:
             return Charge(Usage(estimated=True))

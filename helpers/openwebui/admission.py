@@ -336,8 +336,8 @@ async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
     """Write down what another round needs, or what retrieval has added to the first.
 
     Args:
-        later: Whether a model has answered before: then reached limits refuse the round, with what
-            the reply has used.
+        later: Whether a model has answered before, for it or within it: then reached limits refuse
+            the round, with what the reply has used.
 
     Raises:
         HostLimitError: A hard limit is reached.

@@ -276,9 +276,13 @@ async def fill_system_prompt(
     system = settings.params.get("system") if settings is not None else None
     if not isinstance(system, str) or not system:
         return ""
+    whose: Any = user
+    if "user.variables" in system:  # which filters aren't told
+        users = import_module("open_webui.models.users").Users
+        whose = await users.get_user_by_id(user["id"]) or user
     body: dict[str, Any] = {"messages": []}
     fill = import_module("open_webui.utils.payload").apply_system_prompt_to_body
-    filled = fill(system, body, metadata, user)
+    filled = fill(system, body, metadata, whose)
     if inspect.isawaitable(filled):  # since 0.11
         await filled
     return "".join(str(message.get("content")) for message in body["messages"])

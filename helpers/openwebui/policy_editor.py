@@ -65,28 +65,38 @@ def read_policies_text(body: Json) -> str:
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
     """The errors in a text, each with its line where that can be told."""
-    lines = text.split("\n")
+    lines, headers = text.split("\n"), dict[tuple[str, ...], int]()
+    for number, line in enumerate(lines):
+        if (path := header_path(line)) is not None:
+            headers.setdefault(path, number)
     return [
         {
             "where": one.where,
             "given": one.given,
             "allowed": one.allowed,
-            "line": line_of(one, lines),
+            "line": line_of(one, lines, headers),
         }
         for one in error.errors
     ]
 
 
-def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a error is about, from 1; None where it can't be told."""
+def line_of(
+    error: ConfigurationError, lines: list[str], headers: Mapping[tuple[str, ...], int]
+) -> int | None:
+    """The line that an error is about, from 1; None where it can't be told.
+
+    Args:
+        error: The error.
+        lines: The text's.
+        headers: Where in these each table begins.
+    """
     if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
     header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
-    wanted = header_path(header[0])
-    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
-    if wanted is None or at is None:
+    at = headers.get(header_path(header[0]) or ())
+    if at is None:
         return None
     key = error.where[header.end() :].strip()
     quoted = re.match(r"['\"](.+?)['\"] ", error.given)
@@ -240,16 +250,11 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     limits = [limit for table in tables for limit in table.limits or ()]
     rules = valves.calendar_rules
     start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
-    replay = Replay(
-        find_limits,
-        find_rules,
-        rules,
-        policies.tasks_counted,
-        current.tasks_counted,
-        exempt,
-    )
+    counted = policies.tasks_counted, current.tasks_counted
 
     def read(connection: Connection) -> SimulationResult:
+        # Made here: where the connection breaks this is done once more, from the beginning.
+        replay = Replay(find_limits, find_rules, rules, *counted, exempt)
         return replay.run(read_replayed(connection, start, until), since)
 
     result: SimulationResult = data.read(read)

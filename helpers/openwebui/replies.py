@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -44,6 +45,7 @@ SHARES = 8
 # From then on it is known how many bytes of a stream bring a token, and how far that may carry.
 MEASURED_TOKENS = 32
 FARTHEST_MARK = 2**16
+LENT_MARK = 2**12
 # Larger than what any limit leaves.
 UNBOUNDED = 2**62
 
@@ -144,6 +146,7 @@ class Reply:
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
+    outlives_task: bool = False  # whether its end is its stream's, whichever task reads that
     call_refused: bool = False  # whether the last call was refused by its provider, or broke
     answer_watched: bool = False  # whether whatever comes back from it is seen
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
@@ -159,6 +162,9 @@ class Reply:
     unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
     calls: list[Reply] = field(default_factory=list)  # of its function's; on record themselves
+    ended_usage: Usage | None = None  # what it has used, once it has ended and was asked for
+    beside_holds: bool = False  # whether it may have what running replies hold as well
+    lent: int = 0  # the output that it would hold, had it not left that to calls within it
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
@@ -190,6 +196,8 @@ class Reply:
             prompt_tokens: Those of all rounds, with the one that follows.
         """
         self.own_remaining = own_remaining(decision)
+        if self.beside_holds:
+            decision = Decision(tuple(replace(one, reserved=0) for one in decision.states))
         most = most_output_tokens(decision, prompt_tokens, self.rule)
         if most is None:
             return
@@ -205,6 +213,8 @@ class Reply:
 
     def prompt_with(self, seen: Usage) -> int:
         """The prompt tokens of all rounds so far, with the one that was announced last."""
+        if self.lent:
+            return seen.input_tokens
         return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
 
     def block(self, produced: int) -> int:
@@ -251,7 +261,7 @@ class Reply:
 
     def is_nearly_full(self, produced: int) -> bool:
         """Whether it is time to reserve more."""
-        return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
+        return produced * 100 >= max(1, self.output_tokens) * GROW_AT_PERCENT
 
     def next_mark(self, size: int, produced: int) -> int:
         """The size of its stream at which to look again whether it holds enough.
@@ -263,6 +273,8 @@ class Reply:
         left = self.output_tokens - produced
         if self.growing is None and self.refused_by is None:
             left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
+        if self.lent:  # its stream is mostly its calls'
+            return size + LENT_MARK
         written = produced - self.tokens_before
         per_token = size / written if written >= MEASURED_TOKENS else 1.0
         return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
@@ -337,7 +349,7 @@ class Reply:
         Of an estimate it holds no more than its user's own limits leave, so that a single
         request can't empty a pool that others need.
         """
-        seen = seen or self.meter.total()
+        seen = seen or self.own_usage()
         estimate = self.estimated_charge(seen)
         if not estimate.counted.requests:  # a free model's
             return estimate
@@ -345,7 +357,7 @@ class Reply:
 
     def estimated_charge(self, seen: Usage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
-        seen = seen or self.meter.total()
+        seen = seen or self.own_usage()
         return make_charge(
             Usage(
                 input_tokens=self.prompt_with(seen),
@@ -359,19 +371,34 @@ class Reply:
 
     def unseen_charge(self) -> Charge:
         """What a call is charged for of which nothing was seen: an ordinary reply at most."""
-        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        expected = self.output_tokens or self.lent
+        output_tokens = min(expected, EXPECTED_OUTPUT_TOKENS * self.choices)
         return make_charge(Usage(self.prompt_tokens, output_tokens, estimated=True), self.rule)
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return self.own_charge(self.meter.total())
 
+    def seen_usage(self) -> Usage:
+        """What it has used so far; of one that has ended that is added up once."""
+        if self.ended_usage is not None:
+            return self.ended_usage
+        usage = self.meter.total()
+        if self.ending is not None:
+            self.ended_usage = usage
+        return usage
+
+    def own_usage(self, usage: Usage | None = None) -> Usage:
+        """What it has used beside its function's calls, so far or of this `usage`."""
+        beside = self.seen_usage() if usage is None else usage
+        for call in (called := list(self.calls)):  # grows by theirs
+            beside = beside.without(call.seen_usage())
+            called += call.calls
+        return beside
+
     def own_charge(self, usage: Usage) -> Charge:
         """What it costs beside its function's calls, of which its text and its usage mostly are."""
-        beside = usage
-        for call in (called := list(self.calls)):  # grows by theirs
-            beside = beside.without(call.meter.total())
-            called += call.calls
+        beside = self.own_usage(usage)
         # Estimates are no better than that: what is less is the text of its calls, handed on.
         handed_on = usage.estimated and 2 * beside.output_tokens <= usage.output_tokens
         if self.calls and (handed_on or not (beside.input_tokens or beside.output_tokens)):
@@ -398,6 +425,10 @@ class Reply:
             return Charge()
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model and not self.meter.failed else None
+
+
+# The reply that the task at work is for: of a chat, of which all tools run in it.
+current_reply: ContextVar[Reply | None] = ContextVar("usage_limits_reply", default=None)
 
 
 def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:

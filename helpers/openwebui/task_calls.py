@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -9,10 +10,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import wraps
 from typing import Any, Literal
+from weakref import finalize
 
 from fastapi import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from helpers.limits.decisions import LimitState
 from helpers.logs import log
 from helpers.metering.charges import Charge
 from helpers.openwebui.answers import AnswerReader
@@ -32,6 +35,7 @@ from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard, de
 from helpers.openwebui.replies import (
     METADATA_KEY,
     Reply,
+    current_reply,
     outer_reply,
 )
 from helpers.openwebui.usage_command import asks_for_usage
@@ -62,6 +66,8 @@ TASK_CALLERS = (
 WRAPPED = "usage_limits_task_inner"
 # These are a part of the reply that its user asked for.
 COUNTED_TASKS = frozenset({"function_calling"})
+# What Open WebUI fills a model's system prompt with.
+FILLING = ("variables", "chat_variables")
 # Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
 ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 # The arena model for which Open WebUI has chosen the one that it calls.
@@ -176,8 +182,9 @@ async def admit_call(
     valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
     asked_for = bool(task) and route_path(request.scope).startswith(ASKED_FOR)
-    in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
-    counted = not in_passing or not task or valves.policy_set.tasks_counted
+    in_passing = caller.calls != "reply" and not asked_for
+    is_part = not in_passing or not task or task in COUNTED_TASKS
+    counted = is_part or valves.policy_set.tasks_counted
     told = getattr(request.state, "metadata", None) if not task else form_data.get("metadata")
     told = told if isinstance(told, dict) else {}
     # A tool's or an action's call comes from where the request does that it is a part of.
@@ -193,10 +200,13 @@ async def admit_call(
             reply.enforced = False  # decided below
         if in_passing:  # short, so it needn't hold all that remains
             reply.capped = valves.cap_max_tokens and not valves.shadow_mode
+            reply.beside_holds = bool(task)
 
     enforced = not valves.shadow_mode and not allowed
     ids = {key: told.get(key) for key in ("chat_id", "message_id", "session_id")}
-    metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    given = form_data.get("metadata")
+    filled = {key: given[key] for key in FILLING if key in given} if isinstance(given, dict) else {}
+    metadata: dict[str, Any] = {**ids, **filled, ADJUST_KEY: adjust}
     if arena := asked_arena.get():
         metadata |= {"selected_model_id": form_data.get("model"), "model": {"id": arena}}
     if caller.calls != "reply":
@@ -204,6 +214,7 @@ async def admit_call(
         add_lengths(form_data, await read_settings(model))
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
+    within = await lending_reply(request) if in_passing and not task else None
     if not in_passing:
         body = await guard.admit(body, fields, metadata, request)
         admitted = {} if caller.calls == "reply" else body  # nothing of OpenAI's for Anthropic
@@ -216,12 +227,26 @@ async def admit_call(
     finally:
         current_state.reset(token)
     reply: Reply | None = metadata.get(METADATA_KEY)
-    # Replies that are still running don't cost a chat its title.
-    reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
-    if reply is not None and enforced and any(not each.is_only_held for each in reached):
+
+    def may_pass(limit: LimitState) -> bool:
+        # Replies that are still running don't cost a chat its tools and its title; and the one
+        # within which a function calls goes on holding its request.
+        of_its_own = within is not None and limit.applied.limit.measure == "requests"
+        return not limit.exceeded or (limit.is_only_held and (bool(task) or of_its_own))
+
+    if reply is not None and enforced and not all(map(may_pass, state.get(LIMITS_STATE) or ())):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return lowered_call(reply, body, form_data, enforced)
+
+
+async def lending_reply(request: Any) -> Reply | None:
+    """The reply within which a call is made, once it has left to it what it holds."""
+    within = outer_reply(request) or current_reply.get()
+    if within is None or not hasattr(within, "lent"):  # it is of an earlier release
+        return None
+    await within.keeper.lend(within)
+    return within
 
 
 def lowered_call(
@@ -255,7 +280,12 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
+        reply.called_model = reply.outlives_task = True
+        stream = metered_stream(reply, answer.body_iterator)
+        # Whoever leaves before it begins never begins it, and then it has no end of its own.
+        unread = finalize(stream, settle_unread, reply, asyncio.get_running_loop())
+        unread.atexit = False
+        answer.body_iterator = bounded_stream(reply, stream)
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -274,14 +304,19 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     reader.start(200, [(b"content-type", b"text/event-stream")])
     try:
         async for part in parts:
-            reader.feed(part.encode() if isinstance(part, str) else bytes(part))
+            reader.feed(part.encode("utf-8", "replace") if isinstance(part, str) else bytes(part))
             yield part
     finally:
         if (close := getattr(parts, "aclose", None)) is not None:
             await close()
         reader.end()
-        reply.called_model = True
         await end_call(reply, reply.final_charge())
+
+
+def settle_unread(reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
+    """Settle the reply of a stream that nobody reads any more, unless that was done at its end."""
+    if reply.ending is None and not loop.is_closed():
+        loop.call_soon_threadsafe(lambda: loop.create_task(end_call(reply, reply.final_charge())))
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:

@@ -224,6 +224,21 @@ def test_clock_that_is_behind(fixture: LedgerFixture) -> None:
         assert_reports_agree(fixture)
 
 
+def test_clock_that_is_behind_where_others_roll_up(fixture: LedgerFixture) -> None:
+    """A server that has run since before that learns of it as it shows that it lives."""
+    clock = Clock(NOON - 40 * DAY)
+    ledger = Ledger(fixture.engine, clock=clock, worker="behind")
+    other = LedgerFixture(ledger, fixture.engine, clock)
+    ledger.prepare()
+    for _ in range(2):
+        assert roll_up_all(fixture) > 0
+        other.use(used=tokens(5, 5))
+        ledger.beat()
+        assert_reports_agree(fixture)
+        other.use(used=tokens(5, 5))
+        assert_reports_agree(fixture)
+
+
 def test_clock_that_was_ahead(fixture: LedgerFixture) -> None:
     """What a server rolled up whose clock was ahead is dropped by the next one that looks."""
     fixture.clock.now = NOON + 30 * DAY

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, func, select, text
 
 from helpers.errors import LedgerError
 from helpers.ledger.database import open_database
@@ -20,6 +20,7 @@ from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import build_reply, check_round
 from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.replies import Reply
+from helpers.openwebui.task_calls import metered_stream
 from helpers.openwebui.valves import AdminValves
 
 LIMIT = 2_000
@@ -73,10 +74,10 @@ async def write(reply: Reply, chunks: int) -> int:
 
 
 def held(engine: Engine) -> int:
-    """What the ledger holds for the one reply."""
+    """What the ledger holds, or has of what has ended."""
     columns = records_table.c.input_tokens + records_table.c.output_tokens
     with engine.connect() as connection:
-        return int(connection.execute(select(columns)).scalar_one())
+        return int(connection.execute(select(func.sum(columns))).scalar_one())
 
 
 async def test_reservation_stays_ahead(engine: Engine) -> None:
@@ -154,3 +155,54 @@ async def test_nothing_stops_otherwise(engine: Engine, valves: dict[str, Any]) -
     assert await write(reply, 2 * LIMIT) == 2 * LIMIT
     assert not reply.stopped
     await reply.keeper.end(reply, reply.final_charge())
+
+
+async def test_what_is_lent_is_held_anew(engine: Engine) -> None:
+    """What a reply leaves to a call within it, it holds again once it goes on, whoever goes on.
+
+    Until then it holds what it has used.
+    """
+    reply = await admitted(engine)
+    at_first = held(engine)
+    for _ in range(2):
+        await reply.keeper.lend(reply)
+        assert held(engine) == 0
+    await check_round(AdminValves(), reply, later=False)
+    assert held(engine) == at_first
+    await write(reply, 50)
+    await reply.keeper.lend(reply)
+    used = reply.used_charge().counted
+    assert held(engine) == used.input_tokens + used.output_tokens
+    await write(reply, 1_000)
+    if reply.growing is not None:
+        await reply.growing
+    assert held(engine) > 1_000
+    await reply.keeper.end(reply, reply.final_charge())
+
+
+async def test_a_process_that_stops_counts_a_functions_call_once(engine: Engine) -> None:
+    """What a pipe's call has used so far isn't the pipe's prompt as well."""
+    pipe, call = await admitted(engine), await admitted(engine)
+    pipe.calls.append(call)
+    for reply in (pipe, call):
+        reply.call_begins()
+    await write(call, 30)
+    for reply in (pipe, call):
+        reply.keeper.stop()
+    used = call.used_charge().counted
+    assert held(engine) == used.input_tokens + used.output_tokens
+    for reply in (pipe, call):
+        await reply.keeper.end(reply, reply.final_charge())
+
+
+async def test_odd_letters_in_a_functions_stream(engine: Engine) -> None:
+    """A pipe may hand on any text, a lone surrogate too: it is counted, and passed on as it is."""
+    reply = await admitted(engine)
+    odd = 'data: {"choices": [{"delta": {"content": "odd \ud800 letters"}}]}\n\n'
+
+    async def parts() -> AsyncIterator[str]:
+        yield odd
+
+    assert [part async for part in metered_stream(reply, parts())] == [odd]
+    assert reply.meter.total().output_tokens > 0
+    assert held(engine) > 0

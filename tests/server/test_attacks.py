@@ -326,6 +326,29 @@ def test_system_prompt_of_a_model_counts(
         admin.delete_model("with-prompt")
 
 
+def test_variables_of_a_user_count(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    user: OpenWebUIClient,
+    provider: FakeProvider,
+) -> None:
+    """What a user keeps in the account and a model's system prompt asks for is estimated as well.
+
+    Filters aren't told of it, and Open WebUI puts it in behind them.
+    """
+    system = "Notes: {{ user.variables.notes }}"
+    admin.set_model("with-notes", base_model_id="fake-llm", params={"system": system})
+    notes = {"notes": "word " * 3_999}
+    user.post("/api/v1/users/user/variables/update", {"variables": notes})
+    usage_limits.configure(policies='[role.user]\nlimits = ["3k tokens/request"]')
+    try:
+        assert user.chat(f"{user.id} {HUNGRY}", model="with-notes").status == 429
+        assert provider.call_log.calls(contains=user.id) == []
+        assert user.chat(HUNGRY).status == 200
+    finally:
+        admin.delete_model("with-notes")
+
+
 @pytest.mark.parametrize("choice", ["allow", "block"])
 def test_fault_in_the_data_is_no_outage(
     usage_limits: InstalledFilter, user: OpenWebUIClient, choice: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,11 +18,12 @@ from tests.conftest import InstalledFilter, MakeUser, OpenPage
 COUNTER = itertools.count()
 CALLED = "fake-llm-large"
 PIPE = """
-import json
+import asyncio
 from open_webui.utils.chat import generate_chat_completion
 from open_webui.models.users import Users
 
-CALLING = ("hands_on", "with_metadata", "asks", "twice", "as_admin", "by_main", "writes")
+HANDING_ON = ("hands_on", "with_metadata", "prompted", "gathers", "drops")
+CALLING = (*HANDING_ON, "asks", "twice", "as_admin", "by_main", "writes")
 
 class Pipe:
     def pipes(self):
@@ -39,11 +42,17 @@ class Pipe:
         user = await Users.get_user_by_id(__user__["id"])
         if kind == "as_admin":
             user = await Users.get_super_admin_user()
-        asked = {**body, "model": "fake-llm-large"}
-        if kind == "with_metadata":
+        asked = {**body, "model": "prompted" if kind == "prompted" else "fake-llm-large"}
+        if kind in ("with_metadata", "prompted"):
             asked["metadata"] = __metadata__
-        if kind in ("hands_on", "with_metadata"):
+        if kind in ("hands_on", "with_metadata", "prompted"):
             return await generate_chat_completion(__request__, asked, user)
+        if kind == "drops":
+            await generate_chat_completion(__request__, {**asked, "stream": True}, user)
+            return "Never mind."
+        if kind == "gathers":  # in a task of its own, which ends before the answer is read
+            [answer] = await asyncio.gather(generate_chat_completion(__request__, asked, user))
+            return answer
         asked["stream"] = False
         if kind == "by_main":
             from open_webui.main import generate_chat_completion as generate
@@ -104,7 +113,7 @@ ASKED = (by_api, by_stream, by_page, by_merge)
 
 @pytest.mark.parametrize("ask", ASKED)
 @pytest.mark.parametrize(
-    "kind", ["hands_on", "with_metadata", "asks", "twice", "as_admin", "by_main"]
+    "kind", ["hands_on", "with_metadata", "gathers", "asks", "twice", "as_admin", "by_main"]
 )
 def test_what_a_pipe_calls_is_on_record_once(
     usage_limits: InstalledFilter,
@@ -193,6 +202,74 @@ def test_a_pipe_that_asks_a_little_and_writes_more(
     assert 300 < pipe["output_tokens"] < 600
 
 
+@pytest.mark.parametrize("ask", ASKED)
+@pytest.mark.parametrize("kind", ["hands_on", "asks"])
+def test_a_pipe_calls_with_what_remains(
+    usage_limits: InstalledFilter,
+    user: OpenWebUIClient,
+    provider: FakeProvider,
+    open_page: OpenPage,
+    manifold: str,
+    kind: str,
+    ask: Ask,
+) -> None:
+    """What a capped request holds is there for the call that is made for it, all but its prompt."""
+    usage_limits.configure(daily_token_limit=1_000, cap_max_tokens=True)
+    assert ask(user, f"{user.id} [[in=70 tokens=50]]", f"{manifold}.{kind}", open_page)
+    [call] = provider.call_log.calls(contains=user.id, tasks=True)
+    assert call.max_tokens is not None
+    assert 800 < call.max_tokens < 1_000
+
+
+@pytest.mark.parametrize("ask", [by_stream, by_page])
+def test_a_pipe_stops_where_its_call_does(
+    usage_limits: InstalledFilter,
+    user: OpenWebUIClient,
+    open_page: OpenPage,
+    manifold: str,
+    ask: Ask,
+) -> None:
+    """Of a limit that ends replies a pipe and what it hands on together have the whole."""
+    usage_limits.configure(
+        running_replies="stop", policies='[role.user]\nlimits = ["800 output tokens/day"]'
+    )
+    ask(user, "[[usage=none chunks=1200 delay=0.002]]", f"{manifold}.hands_on", open_page)
+    pipe, row = usage_limits.settled(2, user_id=user.id)
+    assert pipe["output_tokens"] == 0
+    assert 700 < row["output_tokens"] <= 1.02 * 800
+
+
+def test_an_answer_that_nobody_reads(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, manifold: str
+) -> None:
+    """A stream that a pipe asks for and doesn't read has cost its prompt, and counts as unseen."""
+    usage_limits.configure(daily_token_limit=1_000)
+    user.chat("Hello", model=f"{manifold}.drops")
+    pipe, row = usage_limits.settled(2, user_id=user.id)
+    assert (pipe["state"], row["state"], row["estimated"]) == ("settled", "settled", 1)
+    assert row["input_tokens"] > 0 < row["output_tokens"]
+
+
+def test_variables_of_a_chat_count_in_a_call(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    user: OpenWebUIClient,
+    provider: FakeProvider,
+    manifold: str,
+) -> None:
+    """A call with a chat's metadata has the called model's system prompt filled from there."""
+    system = {"system": "word {{w}} " * 999}
+    admin.set_model("prompted", base_model_id=CALLED, params=system)
+    try:
+        text, model = f"{user.id} [[usage=none]]", f"{manifold}.prompted"
+        user.chat(text, model=model, stream=True, variables={"{{w}}": "and many more words"})
+        _, row = usage_limits.settled(2, user_id=user.id)
+    finally:
+        admin.delete_model("prompted")
+    [call] = provider.call_log.calls(contains=user.id)
+    assert row["input_tokens"] > 4_000 < call.prompt_tokens
+
+
 def test_a_pipe_that_is_left(
     usage_limits: InstalledFilter, user: OpenWebUIClient, provider: FakeProvider, manifold: str
 ) -> None:
@@ -244,3 +321,71 @@ def test_what_a_tool_asks_counts_beside_its_reply(
     other = make_user()
     open_page(other).send(f"tools of {other.id} [[tool=ask_model]]", tools=["asker"])
     assert provider.call_log.calls(contains=f"asked for {other.id}") == []
+
+
+@pytest.mark.parametrize("policy", ["1000 tokens/day", "1 request at once"])
+@pytest.mark.parametrize("calling", ["native", "legacy"])
+def test_a_tools_call_gets_what_its_reply_holds(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    make_user: MakeUser,
+    open_page: OpenPage,
+    provider: FakeProvider,
+    policy: str,
+    calling: str,
+) -> None:
+    """A running reply's own hold doesn't keep its model from choosing tools, nor these from theirs.
+
+    With `legacy` Open WebUI asks for the tools to call in a task before the reply.
+    """
+    usage_limits.configure(policies=f'[role.user]\nlimits = ["{policy}"]', cap_max_tokens=True)
+    admin.install_tool("asker", TOOL)
+    user = make_user()
+    text = f"tools of {user.id} [[tool=ask_model tokens=5 in=11]]"
+    chosen = '{"name": "ask_model", "parameters": {}}'
+    if calling == "legacy":
+        text = f"tools of {user.id} [[tokens=5 in=11]]"
+        rule = provider.script(contains=f"Query: {text}", reply=chosen)
+    try:
+        params = {"function_calling": calling}
+        assert open_page(user).send(text, tools=["asker"], params=params).reply.text
+    finally:
+        if calling == "legacy":
+            provider.rules.remove(rule)
+    calls = provider.call_log.calls(contains=user.id, tasks=True)
+    own = [call for call in calls if "asked for" in call.text]
+    assert (len(own), len(calls)) == (1, 3)
+    most = [call.max_tokens for call in calls]
+    assert most == [None] * 3 or all(each is not None and each > 500 for each in most)
+
+
+def test_calls_within_replies_are_no_way_past_a_limit(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    make_user: MakeUser,
+    provider: FakeProvider,
+) -> None:
+    """What replies with long prompts hold they hold while their tools are chosen by a short one."""
+    usage_limits.configure(daily_token_limit=3_000)
+    admin.install_tool("asker", TOOL)
+    user = make_user()
+    long, *short = (
+        {"role": role, "content": text}
+        for role, text in [
+            ("user", "word " * 1_000),
+            *[("assistant", "Yes."), ("user", "Go on.")] * 3,
+            ("assistant", "Yes."),
+            ("user", f"many of {user.id} [[tokens=20 wait=2]]"),
+        ]
+    )
+    more = {"tool_ids": ["asker"], "params": {"function_calling": "legacy"}}
+    with ThreadPoolExecutor(8) as threads:
+        asked = []
+        for _ in range(8):  # each while the one before chooses its tools
+            asked.append(threads.submit(user.chat, [long, *short], **more))
+            time.sleep(0.2)
+        statuses = [one.result().status for one in asked]
+    calls = provider.call_log.calls(contains=f"many of {user.id}", tasks=True)
+    used = sum(call.total_tokens for call in calls if call.status == 200)
+    assert 200 in statuses
+    assert used <= 3_000 + max(call.total_tokens for call in calls)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -86,6 +87,24 @@ def test_a_merge_by_a_provider_that_refuses_to_be_asked(
         provider.rules.remove(rule)
     [row] = usage_limits.settled(1, user_id=user.id)
     assert (row["state"], row["estimated"]) == ("settled", 1)
+
+
+@pytest.mark.parametrize("wait", [0.0, 1.5])
+def test_a_merge_whose_client_leaves(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: FakeProvider, wait: float
+) -> None:
+    """Whoever leaves a stream before it begins, or in its midst, has used its prompt at least."""
+    text = f"left {next(COUNTER)} {'word ' * 500} [[wait={wait} chunks=40 delay=0.1]]"
+    asked = {"model": CHEAP, "prompt": text, "responses": ["a", "b"], "stream": True}
+    with (
+        suppress(httpx.ReadTimeout),
+        user.http.stream("POST", MERGE, json=asked, timeout=1) as response,
+    ):
+        next(response.iter_bytes())
+    assert calls(provider, text) == [CHEAP]
+    [row] = usage_limits.settled(1, user_id=user.id)
+    assert (row["state"], row["estimated"]) == ("settled", 1)
+    assert row["input_tokens"] > 500 >= row["output_tokens"] > 0
 
 
 ODD_MERGES: dict[str, dict[str, Any]] = {
