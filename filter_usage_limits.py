@@ -13,80 +13,81 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16072  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15749  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1535  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1794  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6324  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4697  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11666  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2846  metering.usage               What one reply is charged for, added up from its stream …
-#  3168  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 16189  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15854  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1536  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1799  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6329  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4702  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11689  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2851  metering.usage               What one reply is charged for, added up from its stream …
+#  3173  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
-#   176  errors                       The exceptions, each carrying its data.
-#   237  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   242  texts                        Texts from outside: what a client, a browser or a provider …
-#   262  limits.periods               The calendar and rolling periods, the window each gives at …
-#   552  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   691  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   713  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1045  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1125  limits.policies_text         TOML to policies, and what an error says about it.
-#  1954  metering.pieces              What a text costs at least, by the first steps of the …
-#  2112  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2368  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2625  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3276  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3360  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3657  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3892  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4335  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4985  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5128  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5391  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5573  ledger.reports               What records add up to by user, model, day, group and …
-#  5870  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5986  ledger.grants                What administrators add to limits, reset and take back; …
-#  6168  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6261  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6835  openwebui.wording            What one language has to say, and the rules that tell its …
-#  7019  openwebui.languages.en       18 languages.
-#  7663  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7708  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8635  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9118  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9199  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9292  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9402  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9789  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9856  openwebui.replies            One reply from its admission to its end.
-# 10273  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10509  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10935  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 11078  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11197  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11332  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11390  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11472  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 12139  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12177  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12280  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12462  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12568  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12924  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 13129  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13209  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13386  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13484  openwebui.simulation         What is on record, replayed against a policies text.
-# 13815  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 14188  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14383  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14450  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14577  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14859  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 15181  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15348  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15505  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   177  errors                       The exceptions, each carrying its data.
+#   238  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   243  texts                        Texts from outside: what a client, a browser or a provider …
+#   263  limits.periods               The calendar and rolling periods, the window each gives at …
+#   553  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   692  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   714  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1046  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1126  limits.policies_text         TOML to policies, and what an error says about it.
+#  1959  metering.pieces              What a text costs at least, by the first steps of the …
+#  2117  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2373  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2630  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3281  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3365  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3662  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3897  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4340  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4990  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5133  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5396  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5578  ledger.reports               What records add up to by user, model, day, group and …
+#  5875  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5991  ledger.grants                What administrators add to limits, reset and take back; …
+#  6173  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6266  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6840  openwebui.wording            What one language has to say, and the rules that tell its …
+#  7024  openwebui.languages.en       18 languages.
+#  7668  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7713  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8640  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9123  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9204  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9297  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9407  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9804  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9871  openwebui.replies            One reply from its admission to its end.
+# 10288  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10524  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10958  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 11101  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11220  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11355  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11413  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11495  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12162  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12200  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12303  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12485  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12591  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12947  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13152  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13232  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13409  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13507  openwebui.simulation         What is on record, replayed against a policies text.
+# 13838  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14211  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14406  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14473  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14600  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14882  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 15204  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15371  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15528  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+# 15781  openwebui.image_calls        The pictures that a chat has made, by its switch or as a …
 
 from __future__ import annotations
 
@@ -1766,10 +1767,12 @@ def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimi
 class ModelNames(tuple[str, ...]):
     """Every name that a request's model goes by, the one that answers first.
 
-    `called` is the one that the provider gets: the base of a custom model.
+    `called` is the one that the provider gets: the base of a custom model. `users_own` is whether
+    an ordinary user has chosen the name before it.
     """
 
     called: str = ""
+    users_own: bool = False
 
 def called_model(model_names: tuple[str, ...]) -> str:
     """The model that the provider gets; in a plain tuple it stands right after the chosen one."""
@@ -1780,13 +1783,15 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
     """The ``[model.…]`` table that counts; weight 1 and no prices without one.
 
     Prices and weights follow the model that is really called: users give custom models any name.
-    An exact id wins, a custom model's own first; else the first glob in the text's order that fits
-    the model called. Of what merely led to it, an arena or a model that fell back, none counts.
+    An exact id wins, first that of an administrator's custom model; else the first glob in the
+    text's order that fits the model called. Of what merely led to it, an arena or a model that
+    fell back, none counts.
     """
     names = model_names if isinstance(model_names, tuple) else tuple(model_names)
     called = called_model(names)
     exact = {rule.glob: rule for rule in policies.models}
-    for name in (*names[:1], called):
+    chosen = () if getattr(names, "users_own", False) else names[:1]
+    for name in (*chosen, called):
         if name in exact:
             return exact[name]
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
@@ -9425,6 +9430,9 @@ def needed_retention(policies_text: str) -> timedelta:
 
 # Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
+LONGEST_RETENTION_DAYS = 100 * 366  # for good
+# Open WebUI stores larger numbers and can't read them again, nor any function beside them.
+LARGEST_STORED = 2**63 - 1
 
 POLICIES_EXAMPLE = """\
 Limits for groups, roles and users, as TOML, for example:
@@ -9493,16 +9501,20 @@ class AdminValves(BaseModel):
 
     priority: int = Field(
         default=0,
+        ge=-LARGEST_STORED,
+        le=LARGEST_STORED,
         description="Order among filters: those with a lower number run first. Default: 0.",
     )
     daily_token_limit: int = Field(
         default=0,
         ge=0,
+        le=LARGEST_STORED,
         description="Tokens per day for each user without a policy. Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
+        le=LARGEST_STORED,
         description="Tokens per calendar month for each user without a policy. "
         "Default: 0, no limit.",
     )
@@ -9598,6 +9610,7 @@ class AdminValves(BaseModel):
     retention_days: int = Field(
         default=400,
         ge=SHORTEST_RETENTION_DAYS,
+        le=LARGEST_STORED,
         description="Records older than this are dropped; what open periods have used stays. "
         "Default: 400.",
     )
@@ -9636,11 +9649,12 @@ class AdminValves(BaseModel):
 
     @classmethod
     def note_refusal(cls, error: ValidationError) -> None:
-        """Log each reason once and keep it for the form."""
+        """Log each reason once and keep those of the last save for the form."""
+        before, FORM_TEXTS.refused = FORM_TEXTS.refused, {}
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             name = str(problem["loc"][0]) if problem["loc"] else "valves"
             reason = problem["msg"].removeprefix("Value error, ")
-            if name not in FORM_TEXTS.refused or FORM_TEXTS.refused[name].reason != reason:
+            if name not in before or before[name].reason != reason:
                 log.error("Usage limits: valve %s was refused: %s", name, reason)
             FORM_TEXTS.refused[name] = RefusedValve(reason)
 
@@ -9725,8 +9739,9 @@ class AdminValves(BaseModel):
     @property
     def retention_seconds(self) -> int:
         """How long records are kept: never less than the limits need."""
+        days = min(self.retention_days, LONGEST_RETENTION_DAYS)
         needed = needed_retention(self.policies)
-        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
+        return int(max(timedelta(days=days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:
@@ -10686,10 +10701,12 @@ class ModelSettings:
     Args:
         base: The model that is called in its place; "" if it is no custom model.
         params: What its calls ask for beside what their clients do.
+        owner: The id of the user whose it is.
     """
 
     base: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
 
 # To ask for them takes as long as all that the filter does for a request.
 SETTINGS_SECONDS = 60.0
@@ -10711,18 +10728,24 @@ async def read_settings(model: object) -> ModelSettings | None:
         if found is None:
             return None
         params = found.params.model_dump() if found.params else {}
-        settings = ModelSettings(found.base_model_id or "", params)
+        settings = ModelSettings(found.base_model_id or "", params, found.user_id)
         known_settings.pop(name, None)
         if not settings.base:  # of users' own there may be any number, of any size
             known_settings[name] = now, settings
     return settings
 
+async def is_users_own(settings: ModelSettings) -> bool:
+    """Whether a model is an ordinary user's, who has chosen its id and base."""
+    users = import_module("open_webui.models.users").Users
+    owner = await users.get_user_by_id(settings.owner)
+    return owner is not None and owner.role != "admin"
+
 def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
-    """Ask for the lengths that a model's settings say, which Open WebUI adds behind all filters."""
+    """Ask for what a model's settings say, where Open WebUI adds that behind all filters."""
     params = dict(settings.params) if settings is not None else {}
     own = params.pop("custom_params", None)
     for name, value in (params | own if isinstance(own, dict) else params).items():
-        if name in LENGTH_KEYS and value is not None and name not in body:
+        if name in (*LENGTH_KEYS, "background") and value is not None and name not in body:
             body[name] = positive_number(value) or value
 
 async def fill_system_prompt(
@@ -11205,7 +11228,7 @@ CALLERS = (
 ORIGINAL = "usage_limits_original"
 # What a request is admitted with. Its lengths have those of the model's settings among them.
 ADMITTED_KEYS = frozenset(
-    {"model", "messages", "stream", "stream_options", *LENGTH_KEYS, *OPTION_KEYS}
+    {"model", "messages", "stream", "stream_options", "background", *LENGTH_KEYS, *OPTION_KEYS}
 )
 
 def watch_model_calls(
@@ -15535,21 +15558,29 @@ asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default=""
 
 GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
-def watch_task_calls(find_guard: GuardFinder, owner: object) -> None:
-    """See every such call from now on; what an earlier paste has put there is replaced."""
-    for caller in TASK_CALLERS:
-        module = sys.modules.get(caller.module)
-        function = getattr(module, caller.name, None)
-        if function is None:
-            continue
-        wrapped = getattr(function, WRAPPED, None)
-        if wrapped is not None and wrapped[0] is owner:
-            continue
-        inner = function if wrapped is None else wrapped[1]
-        setattr(module, caller.name, watched_task(inner, caller, find_guard, owner))
+def watch_name(
+    module_name: str, name: str, owner: object, watch: Callable[[Callable[..., Any]], Any]
+) -> None:
+    """Watch a function under the name that a module has for it, in the place of an earlier paste.
+
+    Args:
+        owner: Who watches it, once.
+        watch: What makes the watched function of Open WebUI's own.
+    """
+    module = sys.modules.get(module_name)
+    function = getattr(module, name, None)
+    if function is None:
+        return
+    wrapped = getattr(function, WRAPPED, None)
+    if wrapped is not None and wrapped[0] is owner:
+        return
+    inner = function if wrapped is None else wrapped[1]
+    call = watch(inner)
+    setattr(call, WRAPPED, (owner, inner))
+    setattr(module, name, call)
 
 def watched_task(
-    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder, owner: object
+    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder
 ) -> Callable[..., Any]:
     """Open WebUI's function, admitted, metered and settled."""
 
@@ -15605,7 +15636,6 @@ def watched_task(
             raise
         return await metered_answer(reply, answer)
 
-    setattr(call, WRAPPED, (owner, inner))
     # What watches the calls of replies looks for what is innermost.
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
@@ -15744,7 +15774,82 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
-    watch_task_calls(layer.find_guard, layer)
+    for caller in TASK_CALLERS:
+        watch = partial(watched_task, caller=caller, find_guard=layer.find_guard)
+        watch_name(caller.module, caller.name, layer, watch)
+
+# ================================ helpers/openwebui/image_calls.py ================================
+# Image calls: the pictures that a chat has made, by its switch or as a tool, each a request.
+
+# Where chats and tools have pictures made, and what records call the model, as of their own paths.
+IMAGE_MODULES = ("open_webui.utils.middleware", "open_webui.tools.builtin")
+IMAGE_MODELS = {"image_generations": "generations", "image_edits": "edit"}
+
+def guard_images(layer: UsageLimitsLayer) -> None:
+    """Watch the images of chats for the filters of a layer."""
+
+    def watch(model: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        return lambda inner: watched_images(inner, model, layer.find_guard)
+
+    for module in IMAGE_MODULES:
+        for name, model in IMAGE_MODELS.items():
+            watch_name(module, name, layer, watch(model))
+
+def watched_images(
+    inner: Callable[..., Any], model: str, find_guard: GuardFinder
+) -> Callable[..., Any]:
+    """Open WebUI's function, admitted as a request and settled."""
+
+    @wraps(inner)
+    async def call(request: Any, *args: Any, **kwargs: Any) -> Any:
+        guard, user = await find_guard(), kwargs.get("user")
+        # Where it is on for some models only, an image names none of them.
+        if guard is None or user is None or not (await guard.switch()).everywhere:
+            return await inner(request, *args, **kwargs)
+        reply = await admit_image(guard, model, request, user)
+        charge = None if reply is None else make_charge(Usage(), reply.rule)
+        try:
+            return await inner(request, *args, **kwargs)
+        except Exception:
+            charge = None
+            raise
+        finally:  # given up, too: it may be in the making
+            await end_call(reply, charge)
+
+    return call
+
+async def admit_image(guard: PassthroughGuard, model: str, request: Any, user: Any) -> Reply | None:
+    """Admit an image for the user of the reply that has it made.
+
+    Raises:
+        HTTPException: A hard limit is reached, or it can't be put on record. The reply goes on,
+            and its model is told.
+    """
+    source = str((current_state.get() or {}).get(SOURCE_STATE) or "")
+    allowed = getattr((await guard.switch()).valves, "passthrough", "count") == "allow"
+
+    def adjust(reply: Reply) -> None:
+        if source and source != "direct":
+            reply.reservation = replace(reply.reservation, source=source)
+        # Of those that may run at once the reply itself is one.
+        reply.limits = tuple(
+            one
+            for one in reply.limits
+            if one.limit.measure == "requests" and not one.limit.is_moment
+        )
+        if allowed:
+            reply.enforced = False
+
+    metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+    token = current_state.set({})  # its refusal isn't the reply's
+    try:
+        await guard.admit({"model": model}, user.model_dump(), metadata, request)
+    except HostError as error:  # whoever formats this one shall not raise it
+        raise HTTPException(error.status_code, error.detail, error.headers) from None
+    finally:
+        current_state.reset(token)
+    reply: Reply | None = metadata.get(METADATA_KEY)
+    return reply
 
 # ================================= helpers/openwebui/admission.py =================================
 # From a request to a reply: whose limits count, how much is reserved, what a refusal says.
@@ -15873,6 +15978,7 @@ class Draft:
 
     Args:
         model: The model that it is for, as it is at this moment.
+        users_own: Whether that has a table in the policies which isn't meant: a user's own model.
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
@@ -15885,6 +15991,7 @@ class Draft:
 
     asked: ChatRequest
     model: object
+    users_own: bool
     ledger: OpenLedger
     last_groups: LastGroups
     calls_seen: bool
@@ -15909,6 +16016,13 @@ class Draft:
         settings = None if own_provider else await read_settings(model)
         if ADJUST_KEY not in asked.metadata:
             add_lengths(asked.body, settings)
+            hidden = asked.body.get("background") and not own_provider
+            if hidden and not asked.valves.shadow_mode:
+                raise HostError(400, BACKGROUND_SENTENCE)
+        chosen, users_own = asked.body.get("model"), False
+        if settings is not None and settings.base:
+            tables = asked.valves.policy_set.models
+            users_own = any(one.glob == chosen for one in tables) and await is_users_own(settings)
         system = await fill_system_prompt(settings, asked.metadata, asked.user)
         prompt = await estimate_in_thread(asked.body)
         # Its variables may be of any length.
@@ -15918,6 +16032,7 @@ class Draft:
         return cls(
             asked,
             with_base(model, settings),
+            users_own,
             ledger,
             last_groups,
             calls_seen,
@@ -15947,6 +16062,8 @@ class Draft:
             subject = self.ledger.memory.recall(asked.valves.policy_set, subject)
         except LedgerError as error:
             unread = error
+        names = list_model_names(asked.body, self.model, metadata, asked.request)
+        names.users_own = self.users_own
         reply = build_reply(
             self.ledger.accounting,
             asked.valves,
@@ -15954,7 +16071,7 @@ class Draft:
             user,
             asked.body,
             metadata,
-            list_model_names(asked.body, self.model, metadata, asked.request),
+            names,
             outer.reservation.source
             if (outer := outer_reply(asked.request)) is not None
             else request_source(metadata, self.own_provider, asked.request, user["id"], caller),
@@ -16299,6 +16416,7 @@ class Filter:
             layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
+                guard_images(layer)
             guarded = layer is not None or has_layer()
         except Exception:
             log.exception("Usage limits: the layer could not be put around Open WebUI")

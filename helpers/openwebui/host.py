@@ -223,10 +223,12 @@ class ModelSettings:
     Args:
         base: The model that is called in its place; "" if it is no custom model.
         params: What its calls ask for beside what their clients do.
+        owner: The id of the user whose it is.
     """
 
     base: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
 
 
 # To ask for them takes as long as all that the filter does for a request.
@@ -250,19 +252,26 @@ async def read_settings(model: object) -> ModelSettings | None:
         if found is None:
             return None
         params = found.params.model_dump() if found.params else {}
-        settings = ModelSettings(found.base_model_id or "", params)
+        settings = ModelSettings(found.base_model_id or "", params, found.user_id)
         known_settings.pop(name, None)
         if not settings.base:  # of users' own there may be any number, of any size
             known_settings[name] = now, settings
     return settings
 
 
+async def is_users_own(settings: ModelSettings) -> bool:
+    """Whether a model is an ordinary user's, who has chosen its id and base."""
+    users = import_module("open_webui.models.users").Users
+    owner = await users.get_user_by_id(settings.owner)
+    return owner is not None and owner.role != "admin"
+
+
 def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
-    """Ask for the lengths that a model's settings say, which Open WebUI adds behind all filters."""
+    """Ask for what a model's settings say, where Open WebUI adds that behind all filters."""
     params = dict(settings.params) if settings is not None else {}
     own = params.pop("custom_params", None)
     for name, value in (params | own if isinstance(own, dict) else params).items():
-        if name in LENGTH_KEYS and value is not None and name not in body:
+        if name in (*LENGTH_KEYS, "background") and value is not None and name not in body:
             body[name] = positive_number(value) or value
 
 

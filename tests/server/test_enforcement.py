@@ -306,6 +306,7 @@ def test_first_thirty_calls_at_once(
 BAD_VALVES = {
     "policies": ('[group.Students]\nlimits = ["50k tokens per day"]', "[group.Students] limits"),
     "timezone": ("Europe/Berlim", "Europe/Berlin"),
+    "daily_token_limit": ("9" * 400, "less than or equal to"),
     "soft_limit_percent": ("101", "less than or equal to 100"),
     "limit_message": ("You used {tokens}", "{tokens}"),
     "warning_message": ("{used:,} of {limit:,}", "plain names only"),

@@ -165,6 +165,22 @@ def arena(admin: OpenWebUIAdmin) -> Iterator[None]:
     admin.post("/api/v1/evaluations/config", {"ENABLE_EVALUATION_ARENA_MODELS": False})
 
 
+def test_a_users_own_model_gets_no_table(
+    usage_limits: InstalledFilter, builder: Builder, provider: FakeProvider
+) -> None:
+    """An id that the policies name makes nothing cheaper where a user has taken it."""
+    taken = f"gone-{next(COUNTER)}"
+    builder.made.append(taken)
+    form = {"id": taken, "name": taken, "base_model_id": CLOSED, "params": {}, "meta": {}}
+    builder.user.post("/api/v1/models/create", {**form, "access_grants": []})
+    builder.user.models()
+    usage_limits.configure(
+        policies=f'[role.user]\nlimits = ["100 tokens/day"]\n[model."{taken}"]\nweight = 0'
+    )
+    asked = [builder.user.chat("[[in=40 tokens=60]]", model=taken).status for _ in range(2)]
+    assert asked == [200, 429]
+
+
 def test_a_base_that_its_user_has_changed(
     usage_limits: InstalledFilter, builder: Builder, provider: FakeProvider
 ) -> None:

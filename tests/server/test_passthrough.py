@@ -19,7 +19,7 @@ from helpers.openwebui.http_requests import LARGEST_REQUEST
 from helpers.openwebui.passthrough import find_passthrough
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
-from scripts.provider.server import PICTURE, FakeProvider
+from scripts.provider.server import PICTURE, RESPONSES_MODEL, FakeProvider
 from tests.conftest import (
     FUNCTION_FILE,
     FUNCTION_ID,
@@ -497,6 +497,50 @@ def test_each_image_is_a_request(
     assert models.count(("generations", "settled", 1)) == 3
     assert models.count(("edit", "settled", 1)) == 2
     assert {row["state"] for row in rows} == {"settled", "released"}
+
+
+def test_each_image_of_a_chat_is_a_request(
+    house: OwnServer, resident: OpenWebUIClient, open_page: OpenPage, provider: FakeProvider
+) -> None:
+    """What a model has drawn as a tool counts as at its own path; the reply goes on without it."""
+    house.admin.set_model("fake-llm", builtin_tools=True)
+    house.usage_limits.configure(
+        policies='[role.user]\nlimits = ["3 requests/day", "1 request at once"]'
+    )
+    text = f"drawing {next(COUNTER)}"
+    tool = json.dumps({"prompt": text})
+    try:
+        turn = open_page(resident).send(
+            f"[[tool=generate_image rounds=4 args='{tool}']]", features={"image_generation": True}
+        )
+    finally:
+        house.admin.set_model("fake-llm")
+    assert turn.reply.error is None
+    assert turn.reply.text.startswith("The fake-llm answers")
+    assert len(provider.call_log.calls(contains=text, model="images")) == 2
+    rows = house.usage_limits.settled(3, user_id=resident.id)
+    assert sorted((row["model_id"], row["source"], row["counted"]) for row in rows) == [
+        ("fake-llm", "page", 1),
+        ("generations", "page", 1),
+        ("generations", "page", 1),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/api/chat/completions", "/openai/chat/completions"])
+def test_no_chat_is_answered_in_the_background(
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, path: str
+) -> None:
+    """A provider of the Responses API would go on with it, and nobody see what it uses."""
+    house.usage_limits.configure(daily_token_limit=100)
+    text = f"unseen {next(COUNTER)}"
+    for stream in (False, True):
+        reply = resident.chat(
+            text, model=RESPONSES_MODEL, path=path, stream=stream, background=True
+        )
+        assert reply.status == 400
+        assert "`background`" in reply.error
+    assert provider.call_log.calls(contains=text) == []
+    assert resident.chat(text, model=RESPONSES_MODEL, background=False).status == 200
 
 
 def index_text(user: OpenWebUIClient, text: str) -> list[int]:
