@@ -41,6 +41,10 @@ UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
     "counted. See docs/reverse-proxy.md."
 )
+UNREACHED = (
+    "NOT REACHED when this form was opened: the log says why. Until the ledger can be reached no "
+    "limit holds, or with `on_ledger_error` at `block` no request is let through."
+)
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000
 LONGEST_SENTENCE = 2_000
