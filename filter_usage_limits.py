@@ -13,7 +13,7 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 16201  filter                       Open WebUI's hooks, and nothing but hooks.
+# 16202  filter                       Open WebUI's hooks, and nothing but hooks.
 # 15866  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1536  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1799  limits.decisions             Used and reserved amounts against limits: what is decided, …
@@ -16040,7 +16040,8 @@ class Draft:
         # Its variables may be of any length.
         own = await asyncio.to_thread(estimate_tokens, system) if system else 0
         state = current_state.get()
-        state = {} if state is None else state
+        if state is None:  # of what Open WebUI begins itself: its tools' calls are of its source
+            current_state.set(state := {})
         return cls(
             asked,
             with_base(model, settings),

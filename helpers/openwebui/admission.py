@@ -245,7 +245,8 @@ class Draft:
         # Its variables may be of any length.
         own = await asyncio.to_thread(estimate_tokens, system) if system else 0
         state = current_state.get()
-        state = {} if state is None else state
+        if state is None:  # of what Open WebUI begins itself: its tools' calls are of its source
+            current_state.set(state := {})
         return cls(
             asked,
             with_base(model, settings),

@@ -17,7 +17,8 @@ import websockets
 
 from helpers.openwebui.http_requests import LARGEST_REQUEST
 from helpers.openwebui.passthrough import find_passthrough
-from scripts.openwebui.client import OpenWebUIClient
+from scripts.compat.hosts import AUTOMATION_SOURCE
+from scripts.openwebui.client import PUBLIC, OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
 from scripts.provider.server import PICTURE, RESPONSES_MODEL, FakeProvider
 from tests.conftest import (
@@ -25,8 +26,10 @@ from tests.conftest import (
     FUNCTION_ID,
     OpenPage,
     OwnServer,
+    host_can,
     wait_until,
 )
+from tests.server.test_function_calls import TOOL
 from tests.support.passthrough_paths import PATHS, knock
 
 COUNTER = itertools.count()
@@ -523,6 +526,45 @@ def test_each_image_of_a_chat_is_a_request(
         ("fake-llm", "page", 1),
         ("generations", "page", 1),
         ("generations", "page", 1),
+    ]
+
+
+def test_an_automations_tools_are_its_own(
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
+) -> None:
+    """What a tool asks or draws within an automation comes from there, not from the page or API."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    house.admin.install_tool("asker", TOOL)
+    model = f"helper-{next(COUNTER)}"
+    form = {
+        "id": model,
+        "name": model,
+        "base_model_id": "fake-llm",
+        "params": {},
+        "meta": {
+            **{"toolIds": ["asker"], "defaultFeatureIds": ["image_generation"]},
+            "capabilities": {"image_generation": True, "builtin_tools": True},
+        },
+        "access_grants": PUBLIC,
+    }
+    house.admin.post("/api/v1/models/create", form)
+    house.admin.models()
+    try:
+        for tool in ("ask_model", "generate_image"):
+            drawn = json.dumps({"prompt": "x"} if "image" in tool else {})
+            asked = f"{resident.id} [[tool={tool} args='{drawn}']]"
+            data = {"prompt": asked, "model_id": model, "rrule": "RRULE:FREQ=DAILY"}
+            made = resident.post("/api/v1/automations/create", {"name": "a", "data": data})
+            resident.post(f"/api/v1/automations/{made['id']}/run")
+        rows = house.usage_limits.settled(4, user_id=resident.id)
+    finally:
+        house.admin.delete_model(model)
+    automated = "automation" if host_can(AUTOMATION_SOURCE) else "page"
+    assert sorted((row["model_id"], row["source"]) for row in rows) == [
+        ("fake-llm-large", automated),
+        ("generations", automated),
+        (model, automated),
+        (model, automated),
     ]
 
 
