@@ -542,7 +542,8 @@ def test_an_automations_tools_are_its_own(
         "base_model_id": "fake-llm",
         "params": {},
         "meta": {
-            **{"toolIds": ["asker"], "defaultFeatureIds": ["image_generation"]},
+            "toolIds": ["asker"],
+            "defaultFeatureIds": ["image_generation"],
             "capabilities": {"image_generation": True, "builtin_tools": True},
         },
         "access_grants": PUBLIC,
