@@ -41,6 +41,7 @@ from helpers.openwebui.host import (
     list_groups,
     list_model_names,
     make_subject,
+    other_models,
     read_groups,
     read_settings,
     request_source,
@@ -53,6 +54,7 @@ from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.ledgers import OpenLedger
 from helpers.openwebui.messages import (
     BACKGROUND_SENTENCE,
+    FALLBACK_SENTENCE,
     PLAIN_REFUSAL,
     Reader,
     finish_sentence,
@@ -233,9 +235,13 @@ class Draft:
         settings = None if own_provider else await read_settings(model)
         if ADJUST_KEY not in asked.metadata:
             add_lengths(asked.body, settings)
-            hidden = asked.body.get("background") and not own_provider
-            if hidden and not asked.valves.shadow_mode:
+        if not (own_provider or asked.valves.shadow_mode):
+            if ADJUST_KEY not in asked.metadata and asked.body.get("background"):
                 raise HostError(400, BACKGROUND_SENTENCE)
+            if outer_reply(asked.request) is None:  # a function's author may do so
+                field = await other_models(asked.body, settings)
+                if field:
+                    raise HostError(400, FALLBACK_SENTENCE.format(field=clean_text(field, 99)))
         chosen, users_own = asked.body.get("model"), False
         if settings is not None and settings.base:
             tables = asked.valves.policy_set.models

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -266,11 +267,42 @@ async def is_users_own(settings: ModelSettings) -> bool:
     return owner is not None and owner.role != "admin"
 
 
-def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
-    """Ask for what a model's settings say, where Open WebUI adds that behind all filters."""
+def own_params(settings: ModelSettings | None) -> dict[str, Any]:
+    """What calls of a model ask for by its settings, as Open WebUI reads them."""
     params = dict(settings.params) if settings is not None else {}
     own = params.pop("custom_params", None)
-    for name, value in (params | own if isinstance(own, dict) else params).items():
+    return params | own if isinstance(own, dict) else params
+
+
+async def other_models(body: Mapping[str, Any], settings: ModelSettings | None) -> str:
+    """The field by which a request has its provider answer with other models; "" for none.
+
+    OpenRouter reads `models`, LiteLLM `fallbacks` and what tries them out. An administrator's model
+    may have them in its settings.
+    """
+    own = own_params(settings)
+    asked = {
+        name: value
+        for name, value in (own | dict(body)).items()
+        if value and (name == "models" or "fallback" in name)
+    }
+    if asked and settings is not None and not await is_users_own(settings):
+        given = {name: (value, read_json_text(value)) for name, value in own.items()}
+        asked = {name: value for name, value in asked.items() if value not in given.get(name, ())}
+    return next(iter(asked), "")
+
+
+def read_json_text(value: object) -> object:
+    """A setting as Open WebUI understands it: a text may be written in JSON."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
+def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
+    """Ask for what a model's settings say, where Open WebUI adds that behind all filters."""
+    for name, value in own_params(settings).items():
         if name in (*LENGTH_KEYS, "background") and value is not None and name not in body:
             body[name] = positive_number(value) or value
 

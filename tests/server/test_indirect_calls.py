@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -179,6 +180,45 @@ def test_a_users_own_model_gets_no_table(
     )
     asked = [builder.user.chat("[[in=40 tokens=60]]", model=taken).status for _ in range(2)]
     assert asked == [200, 429]
+
+
+FALLBACKS: tuple[dict[str, Any], ...] = (
+    {"models": [CLOSED]},
+    {"fallbacks": [CLOSED]},
+    {"context_window_fallbacks": [{CHEAP: [CLOSED]}], "models": None},
+    {"mock_testing_fallbacks": True},
+)
+
+
+@pytest.mark.parametrize("fallback", FALLBACKS)
+def test_no_client_names_models_to_fall_back_to(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    builder: Builder,
+    provider: FakeProvider,
+    fallback: dict[str, Any],
+) -> None:
+    """A provider might answer with a dear one for a free one; administrators may let it."""
+    usage_limits.configure(policies=POLICIES)
+    text, user = f"fall back {next(COUNTER)}", builder.user
+    mine = builder.build(CHEAP, params={"custom_params": fallback})
+    for reply in (
+        user.chat(text, **fallback),
+        user.chat(text, path="/openai/chat/completions", stream=True, **fallback),
+        user.chat(text, path="/openai/responses", input=text, **fallback),
+        user.chat(text, model=mine),
+    ):
+        assert reply.status == 400
+        assert "can't be counted" in reply.error
+    assert calls(provider, text) == []
+    theirs = f"theirs-{next(COUNTER)}"
+    written = {name: json.dumps(value) for name, value in fallback.items()}
+    admin.set_model(theirs, base_model_id=CHEAP, params={"custom_params": written})
+    try:
+        assert user.chat(text, model=theirs).status == 200
+        assert user.chat(text, model=theirs, **{**fallback, "fallbacks": ["x"]}).status == 400
+    finally:
+        admin.delete_model(theirs)
 
 
 def test_a_base_that_its_user_has_changed(
