@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from scripts.compat.hosts import PROVIDER_STATUS, Ability, left_out
-from scripts.demo.scene import calm_timezone
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
@@ -32,6 +30,8 @@ from scripts.provider.server import FakeProvider
 ROOT = Path(__file__).parent.parent
 FUNCTION_ID = "usage_limits"
 FUNCTION_FILE = ROOT / "filter_usage_limits.py"
+SECONDS_PER_DAY = 86_400
+LONGEST_TEST_SECONDS = 180
 
 MakeUser = Callable[..., OpenWebUIClient]
 StartServer = Callable[..., "OwnServer"]
@@ -267,10 +267,12 @@ class InstalledFilter:
     def configure(self, **valves: Any) -> None:
         """Save the valves form with these values; everything else is at its default.
 
-        Shortly before midnight another time zone's days count, so that none ends during a test.
+        Shortly before midnight it waits for the new day, so that none ends during a test.
         """
-        zone = calm_timezone(datetime.now(UTC))
-        self.admin.set_valves(self.id, valves if zone == "UTC" else {"timezone": zone, **valves})
+        left = SECONDS_PER_DAY - time.time() % SECONDS_PER_DAY
+        if left < LONGEST_TEST_SECONDS:
+            time.sleep(left + 1)
+        self.admin.set_valves(self.id, valves)
 
     def switch(self, *, active: bool | None = None, everywhere: bool | None = None) -> None:
         """Turn the function on or off, for all models or not."""

@@ -145,7 +145,7 @@ def test_burst_that_finishes(host: Host) -> None:
     seen, limit = host.new_user(), 10_000
     script_lengths(host.provider, seconds=0.01)
     stream_at_once(host.url, seen, new_marker(), [120, 120])
-    script_lengths(host.provider)
+    script_lengths(host.provider, seconds=0.1)
     host.usage_limits.configure(policies=f'[role.user]\nlimits = ["{limit} tokens/day"]')
     user, marker = host.new_user(), new_marker()
     replies = stream_at_once(host.url, user, marker, [120] * 20)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 from playwright.sync_api import Locator, expect
 from playwright.sync_api import Page as Tab
@@ -15,7 +13,6 @@ from scripts.demo.scene import (
     STUDENT_TOKENS,
     THIRD,
     Exchange,
-    calm_timezone,
 )
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
@@ -44,7 +41,7 @@ def _model(provider: FakeProvider) -> None:
 @pytest.fixture
 def student(usage_limits: InstalledFilter, make_user: MakeUser) -> OpenWebUIClient:
     """A student with a limit and nothing used of it."""
-    usage_limits.configure(policies=LIMITED, timezone=calm_timezone(datetime.now(UTC)))
+    usage_limits.configure(policies=LIMITED)
     return make_user("Sam Student", groups=["Students"])
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from scripts.demo.scene import calm_timezone
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from tests.conftest import InstalledFilter, MakeUser
@@ -74,7 +72,7 @@ def ready(tab: Page) -> None:
 @pytest.fixture
 def student(usage_limits: InstalledFilter, make_user: MakeUser) -> OpenWebUIClient:
     """A student who has used 850 of 1,000 tokens."""
-    usage_limits.configure(policies=POLICIES, timezone=calm_timezone(datetime.now(UTC)))
+    usage_limits.configure(policies=POLICIES)
     made = make_user("Sam Student", groups=["Students"])
     made.chat("[[in=100 tokens=300]] Hello")
     made.chat("[[in=150 tokens=300]] Hello again")
@@ -512,12 +510,11 @@ limits = ["10 tokens/day"]
 @pytest.fixture
 def researcher(usage_limits: InstalledFilter, make_user: MakeUser) -> OpenWebUIClient:
     """A user with long names all around, who has used 400 tokens: 40 times the pool's limit."""
-    timezone = calm_timezone(datetime.now(UTC))
-    usage_limits.configure(policies=LONG_POLICIES, timezone=timezone)
+    usage_limits.configure(policies=LONG_POLICIES)
     made = make_user("Maximiliane-Friederike " + "W" * 80, groups=[LONG_NAME])
     made.chat("[[in=100 tokens=300]] Hello")
     usage_limits.settled(user_id=made.id)
-    usage_limits.configure(policies=LONG_POLICIES + LONG_POOL, timezone=timezone)
+    usage_limits.configure(policies=LONG_POLICIES + LONG_POOL)
     return made
 
 
