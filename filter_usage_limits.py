@@ -13,80 +13,81 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15822  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15499  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1524  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1778  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6177  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
-#  4653  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11487  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2819  metering.usage               What one reply is charged for, added up from its stream …
-#  3125  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15985  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15645  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1525  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1783  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6182  ledger.ledger                Reserve, settle, grow, renew and sweep, each one transaction.
+#  4658  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11545  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2824  metering.usage               What one reply is charged for, added up from its stream …
+#  3130  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
-#   174  errors                       The exceptions, each carrying its data.
-#   235  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   240  texts                        Texts from outside: what a client, a browser or a provider …
-#   266  limits.periods               The calendar and rolling periods, the window each gives at …
-#   553  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   690  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   712  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1040  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1119  limits.policies_text         TOML to policies, and what an error says about it.
-#  1938  metering.pieces              What a text costs at least, by the first steps of the …
-#  2096  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2345  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2598  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3233  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3317  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3618  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3853  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4284  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4923  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5065  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5317  ledger.rollups               What the records of a stretch of time add up to, once …
-#  5489  ledger.reports               What records add up to by user, model, day, group and …
-#  5760  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5866  ledger.grants                What administrators add to limits, reset and take back; …
-#  6030  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6117  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6674  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6858  openwebui.languages.en       18 languages.
-#  7502  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7547  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8455  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8931  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9012  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9105  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9212  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9596  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9663  openwebui.replies            One reply from its admission to its end.
-# 10108  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10344  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10774  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10899  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11018  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11153  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
-# 11211  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11293  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11972  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 12010  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12113  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12295  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
-# 12400  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12773  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12981  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 13054  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13222  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13312  openwebui.simulation         What is on record, replayed against a policies text.
-# 13642  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13999  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14181  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14248  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14375  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14655  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14915  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15076  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15228  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   175  errors                       The exceptions, each carrying its data.
+#   236  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   241  texts                        Texts from outside: what a client, a browser or a provider …
+#   267  limits.periods               The calendar and rolling periods, the window each gives at …
+#   554  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   691  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   713  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1041  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1120  limits.policies_text         TOML to policies, and what an error says about it.
+#  1943  metering.pieces              What a text costs at least, by the first steps of the …
+#  2101  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2350  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2603  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3238  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3322  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3623  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3858  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4289  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4928  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5070  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5322  ledger.rollups               What the records of a stretch of time add up to, once …
+#  5494  ledger.reports               What records add up to by user, model, day, group and …
+#  5765  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5871  ledger.grants                What administrators add to limits, reset and take back; …
+#  6035  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6122  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6679  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6863  openwebui.languages.en       18 languages.
+#  7507  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7552  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8460  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8941  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9022  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9115  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9222  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9616  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9685  openwebui.replies            One reply from its admission to its end.
+# 10130  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10366  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10832  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10957  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11076  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11211  openwebui.stopping           One process, many pastes: who has a ledger in it, so that …
+# 11269  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11351  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 12030  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12068  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12171  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12353  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12458  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12831  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 13039  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13112  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13280  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13376  openwebui.simulation         What is on record, replayed against a policies text.
+# 13706  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 14063  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14245  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14312  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14439  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14719  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14979  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15140  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15292  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+# 15572  openwebui.image_calls        The pictures that a chat has made, by its switch or as a …
 
 from __future__ import annotations
 
@@ -1750,10 +1751,12 @@ def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimi
 class ModelNames(tuple[str, ...]):
     """Every name that a request's model goes by, the one that answers first.
 
-    `called` is the one that the provider gets: the base of a custom model.
+    `called` is the one that the provider gets: the base of a custom model. `users_own` is whether
+    an ordinary user has chosen the name before it.
     """
 
     called: str = ""
+    users_own: bool = False
 
 def called_model(model_names: tuple[str, ...]) -> str:
     """The model that the provider gets; in a plain tuple it stands right after the chosen one."""
@@ -1764,13 +1767,15 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
     """The ``[model.…]`` table that counts; weight 1 and no prices without one.
 
     Prices and weights follow the model that is really called: users give custom models any name.
-    An exact id wins, a custom model's own first; else the first glob in the text's order that fits
-    the model called. Of what merely led to it, an arena or a model that fell back, none counts.
+    An exact id wins, first that of an administrator's custom model; else the first glob in the
+    text's order that fits the model called. Of what merely led to it, an arena or a model that
+    fell back, none counts.
     """
     names = model_names if isinstance(model_names, tuple) else tuple(model_names)
     called = called_model(names)
     exact = {rule.glob: rule for rule in policies.models}
-    for name in (*names[:1], called):
+    chosen = () if getattr(names, "users_own", False) else names[:1]
+    for name in (*chosen, called):
         if name in exact:
             return exact[name]
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
@@ -8470,6 +8475,7 @@ BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limi
 TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+FALLBACK_SENTENCE = "Other models than the one that is asked can't be counted: leave `{field}` out."
 TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
 ARENA_SENTENCE = "An arena model inside of another can't be counted. Choose a model."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
@@ -8479,6 +8485,10 @@ TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task or a f
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
     "counted. See docs/reverse-proxy.md."
+)
+UNREACHED = (
+    "NOT REACHED when this form was opened: the log says why. Until the ledger can be reached no "
+    "limit holds, or with `on_ledger_error` at `block` no request is let through."
 )
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000
@@ -9232,6 +9242,9 @@ def needed_retention(policies_text: str) -> timedelta:
 
 # Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
+LONGEST_RETENTION_DAYS = 100 * 366  # for good
+# Open WebUI stores larger numbers and can't read them again, nor any function beside them.
+LARGEST_STORED = 2**63 - 1
 
 POLICIES_EXAMPLE = """\
 Limits for groups, roles and users, as TOML, for example:
@@ -9300,16 +9313,20 @@ class AdminValves(BaseModel):
 
     priority: int = Field(
         default=0,
+        ge=-LARGEST_STORED,
+        le=LARGEST_STORED,
         description="Order among filters: those with a lower number run first. Default: 0.",
     )
     daily_token_limit: int = Field(
         default=0,
         ge=0,
+        le=LARGEST_STORED,
         description="Tokens per day for each user without a policy. Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
+        le=LARGEST_STORED,
         description="Tokens per calendar month for each user without a policy. "
         "Default: 0, no limit.",
     )
@@ -9405,6 +9422,7 @@ class AdminValves(BaseModel):
     retention_days: int = Field(
         default=400,
         ge=SHORTEST_RETENTION_DAYS,
+        le=LARGEST_STORED,
         description="Records older than this are dropped; what open periods have used stays. "
         "Default: 400.",
     )
@@ -9443,11 +9461,12 @@ class AdminValves(BaseModel):
 
     @classmethod
     def note_refusal(cls, error: ValidationError) -> None:
-        """Log each reason once and keep it for the form."""
+        """Log each reason once and keep those of the last save for the form."""
+        before, FORM_TEXTS.refused = FORM_TEXTS.refused, {}
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             name = str(problem["loc"][0]) if problem["loc"] else "valves"
             reason = problem["msg"].removeprefix("Value error, ")
-            if name not in FORM_TEXTS.refused or FORM_TEXTS.refused[name].reason != reason:
+            if name not in before or before[name].reason != reason:
                 log.error("Usage limits: valve %s was refused: %s", name, reason)
             FORM_TEXTS.refused[name] = RefusedValve(reason)
 
@@ -9532,8 +9551,9 @@ class AdminValves(BaseModel):
     @property
     def retention_seconds(self) -> int:
         """How long records are kept: never less than the limits need."""
+        days = min(self.retention_days, LONGEST_RETENTION_DAYS)
         needed = needed_retention(self.policies)
-        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
+        return int(max(timedelta(days=days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:
@@ -9629,6 +9649,8 @@ HOST_INTERNALS = (
         "open_webui.main", "passthrough_anthropic_messages", "Anthropic's protocol", (0, 12, 0)
     ),
     HostInternal("open_webui.utils.middleware", "generate_chat_completion", "tool rounds"),
+    HostInternal("open_webui.utils.middleware", "image_generations", "images of chats"),
+    HostInternal("open_webui.tools.builtin", "image_generations", "images that models draw"),
     HostInternal("open_webui.routers.tasks", "generate_chat_completion", "tasks"),
     HostInternal(
         "open_webui.utils.chat", "generate_chat_completion", "memories, compaction, functions"
@@ -10521,10 +10543,12 @@ class ModelSettings:
     Args:
         base: The model that is called in its place; "" if it is no custom model.
         params: What its calls ask for beside what their clients do.
+        owner: The id of the user whose it is.
     """
 
     base: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
 
 # To ask for them takes as long as all that the filter does for a request.
 SETTINGS_SECONDS = 60.0
@@ -10546,18 +10570,52 @@ async def read_settings(model: object) -> ModelSettings | None:
         if found is None:
             return None
         params = found.params.model_dump() if found.params else {}
-        settings = ModelSettings(found.base_model_id or "", params)
+        settings = ModelSettings(found.base_model_id or "", params, found.user_id)
         known_settings.pop(name, None)
         if not settings.base:  # of users' own there may be any number, of any size
             known_settings[name] = now, settings
     return settings
 
-def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
-    """Ask for the lengths that a model's settings say, which Open WebUI adds behind all filters."""
+async def is_users_own(settings: ModelSettings) -> bool:
+    """Whether a model is an ordinary user's, who has chosen its id and base."""
+    users = import_module("open_webui.models.users").Users
+    owner = await users.get_user_by_id(settings.owner)
+    return owner is not None and owner.role != "admin"
+
+def own_params(settings: ModelSettings | None) -> dict[str, Any]:
+    """What calls of a model ask for by its settings, as Open WebUI reads them."""
     params = dict(settings.params) if settings is not None else {}
     own = params.pop("custom_params", None)
-    for name, value in (params | own if isinstance(own, dict) else params).items():
-        if name in LENGTH_KEYS and value is not None and name not in body:
+    return params | own if isinstance(own, dict) else params
+
+async def other_models(body: Mapping[str, Any], settings: ModelSettings | None) -> str:
+    """The field by which a request has its provider answer with other models; "" for none.
+
+    OpenRouter reads `models`, LiteLLM `fallbacks` and what tries them out. An administrator's model
+    may have them in its settings.
+    """
+    own = own_params(settings)
+    asked = {
+        name: value
+        for name, value in (own | dict(body)).items()
+        if value and (name == "models" or "fallback" in name)
+    }
+    if asked and settings is not None and not await is_users_own(settings):
+        given = {name: (value, read_json_text(value)) for name, value in own.items()}
+        asked = {name: value for name, value in asked.items() if value not in given.get(name, ())}
+    return next(iter(asked), "")
+
+def read_json_text(value: object) -> object:
+    """A setting as Open WebUI understands it: a text may be written in JSON."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
+    """Ask for what a model's settings say, where Open WebUI adds that behind all filters."""
+    for name, value in own_params(settings).items():
+        if name in (*LENGTH_KEYS, "background") and value is not None and name not in body:
             body[name] = positive_number(value) or value
 
 async def fill_system_prompt(
@@ -11026,7 +11084,7 @@ CALLERS = (
 ORIGINAL = "usage_limits_original"
 # What a request is admitted with. Its lengths have those of the model's settings among them.
 ADMITTED_KEYS = frozenset(
-    {"model", "messages", "stream", "stream_options", *LENGTH_KEYS, *OPTION_KEYS}
+    {"model", "messages", "stream", "stream_options", "background", *LENGTH_KEYS, *OPTION_KEYS}
 )
 
 def watch_model_calls(
@@ -13243,20 +13301,26 @@ class FormNotes:
 
     def __init__(self, ledger_of: Any) -> None:
         self._ledger_of = ledger_of
-        self._read_at = float("-inf")
+        self._read_at, self._database = float("-inf"), ""
 
     async def refresh(self, valves: Any) -> None:
         """Read them anew, if they are old; a form that opens doesn't wait long for that."""
-        if valves is None or time.monotonic() - self._read_at < NOTES_SECONDS:
+        now = time.monotonic()
+        if valves is None or (
+            now - self._read_at < NOTES_SECONDS and valves.database_url == self._database
+        ):
             return
-        self._read_at = time.monotonic()
+        self._read_at, self._database = now, valves.database_url
         try:
             accounting, memory, read_host = self._ledger_of(valves)
             data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
             FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
-        except Exception:
+            FORM_TEXTS.note("database_url", "")
+        except Exception as error:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
+            if isinstance(error, (LedgerError, TimeoutError)):
+                FORM_TEXTS.note("database_url", UNREACHED)
 
     @staticmethod
     def refusal_reasons() -> str:
@@ -15142,7 +15206,7 @@ class UsageLimitsLayer:
             action = valves_form_action(route_path(scope), method, function_id)
             if action == "spec":
                 try:
-                    await guard.notes.refresh((await guard.switch()).valves)
+                    await guard.notes.refresh((await guard.switch(now=True)).valves)
                 except Exception:
                     log.warning("Usage limits: the form's notes are old", exc_info=True)
             elif action == "update":
@@ -15260,21 +15324,29 @@ asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default=""
 
 GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
-def watch_task_calls(find_guard: GuardFinder, owner: object) -> None:
-    """See every such call from now on; what an earlier paste has put there is replaced."""
-    for caller in TASK_CALLERS:
-        module = sys.modules.get(caller.module)
-        function = getattr(module, caller.name, None)
-        if function is None:
-            continue
-        wrapped = getattr(function, WRAPPED, None)
-        if wrapped is not None and wrapped[0] is owner:
-            continue
-        inner = function if wrapped is None else wrapped[1]
-        setattr(module, caller.name, watched_task(inner, caller, find_guard, owner))
+def watch_name(
+    module_name: str, name: str, owner: object, watch: Callable[[Callable[..., Any]], Any]
+) -> None:
+    """Watch a function under the name that a module has for it, in the place of an earlier paste.
+
+    Args:
+        owner: Who watches it, once.
+        watch: What makes the watched function of Open WebUI's own.
+    """
+    module = sys.modules.get(module_name)
+    function = getattr(module, name, None)
+    if function is None:
+        return
+    wrapped = getattr(function, WRAPPED, None)
+    if wrapped is not None and wrapped[0] is owner:
+        return
+    inner = function if wrapped is None else wrapped[1]
+    call = watch(inner)
+    setattr(call, WRAPPED, (owner, inner))
+    setattr(module, name, call)
 
 def watched_task(
-    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder, owner: object
+    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder
 ) -> Callable[..., Any]:
     """Open WebUI's function, admitted, metered and settled."""
 
@@ -15330,7 +15402,6 @@ def watched_task(
             raise
         return await metered_answer(reply, answer)
 
-    setattr(call, WRAPPED, (owner, inner))
     # What watches the calls of replies looks for what is innermost.
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
@@ -15494,7 +15565,82 @@ def settle_unread(reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
-    watch_task_calls(layer.find_guard, layer)
+    for caller in TASK_CALLERS:
+        watch = partial(watched_task, caller=caller, find_guard=layer.find_guard)
+        watch_name(caller.module, caller.name, layer, watch)
+
+# ================================ helpers/openwebui/image_calls.py ================================
+# Image calls: the pictures that a chat has made, by its switch or as a tool, each a request.
+
+# Where chats and tools have pictures made, and what records call the model, as of their own paths.
+IMAGE_MODULES = ("open_webui.utils.middleware", "open_webui.tools.builtin")
+IMAGE_MODELS = {"image_generations": "generations", "image_edits": "edit"}
+
+def guard_images(layer: UsageLimitsLayer) -> None:
+    """Watch the images of chats for the filters of a layer."""
+
+    def watch(model: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        return lambda inner: watched_images(inner, model, layer.find_guard)
+
+    for module in IMAGE_MODULES:
+        for name, model in IMAGE_MODELS.items():
+            watch_name(module, name, layer, watch(model))
+
+def watched_images(
+    inner: Callable[..., Any], model: str, find_guard: GuardFinder
+) -> Callable[..., Any]:
+    """Open WebUI's function, admitted as a request and settled."""
+
+    @wraps(inner)
+    async def call(request: Any, *args: Any, **kwargs: Any) -> Any:
+        guard, user = await find_guard(), kwargs.get("user")
+        # Where it is on for some models only, an image names none of them.
+        if guard is None or user is None or not (await guard.switch()).everywhere:
+            return await inner(request, *args, **kwargs)
+        reply = await admit_image(guard, model, request, user)
+        charge = None if reply is None else make_charge(Usage(), reply.rule)
+        try:
+            return await inner(request, *args, **kwargs)
+        except Exception:
+            charge = None
+            raise
+        finally:  # given up, too: it may be in the making
+            await end_call(reply, charge)
+
+    return call
+
+async def admit_image(guard: PassthroughGuard, model: str, request: Any, user: Any) -> Reply | None:
+    """Admit an image for the user of the reply that has it made.
+
+    Raises:
+        HTTPException: A hard limit is reached, or it can't be put on record. The reply goes on,
+            and its model is told.
+    """
+    source = str((current_state.get() or {}).get(SOURCE_STATE) or "")
+    allowed = getattr((await guard.switch()).valves, "passthrough", "count") == "allow"
+
+    def adjust(reply: Reply) -> None:
+        if source and source != "direct":
+            reply.reservation = replace(reply.reservation, source=source)
+        # Of those that may run at once the reply itself is one.
+        reply.limits = tuple(
+            one
+            for one in reply.limits
+            if one.limit.measure == "requests" and not one.limit.is_moment
+        )
+        if allowed:
+            reply.enforced = False
+
+    metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+    token = current_state.set({})  # its refusal isn't the reply's
+    try:
+        await guard.admit({"model": model}, user.model_dump(), metadata, request)
+    except HostError as error:  # whoever formats this one shall not raise it
+        raise HTTPException(error.status_code, error.detail, error.headers) from None
+    finally:
+        current_state.reset(token)
+    reply: Reply | None = metadata.get(METADATA_KEY)
+    return reply
 
 # ================================= helpers/openwebui/admission.py =================================
 # From a request to a reply: whose limits count, how much is reserved, what a refusal says.
@@ -15623,6 +15769,7 @@ class Draft:
 
     Args:
         model: The model that it is for, as it is at this moment.
+        users_own: Whether that has a table in the policies which isn't meant: a user's own model.
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
@@ -15635,6 +15782,7 @@ class Draft:
 
     asked: ChatRequest
     model: object
+    users_own: bool
     ledger: OpenLedger
     last_groups: LastGroups
     calls_seen: bool
@@ -15659,15 +15807,28 @@ class Draft:
         settings = None if own_provider else await read_settings(model)
         if ADJUST_KEY not in asked.metadata:
             add_lengths(asked.body, settings)
+        if not (own_provider or asked.valves.shadow_mode):
+            if ADJUST_KEY not in asked.metadata and asked.body.get("background"):
+                raise HostError(400, BACKGROUND_SENTENCE)
+            if outer_reply(asked.request) is None:  # a function's author may do so
+                field = await other_models(asked.body, settings)
+                if field:
+                    raise HostError(400, FALLBACK_SENTENCE.format(field=clean_text(field, 99)))
+        chosen, users_own = asked.body.get("model"), False
+        if settings is not None and settings.base:
+            tables = asked.valves.policy_set.models
+            users_own = any(one.glob == chosen for one in tables) and await is_users_own(settings)
         system = await fill_system_prompt(settings, asked.metadata, asked.user)
         prompt = await estimate_in_thread(asked.body)
         # Its variables may be of any length.
         own = await asyncio.to_thread(estimate_tokens, system) if system else 0
         state = current_state.get()
-        state = {} if state is None else state
+        if state is None:  # of what Open WebUI begins itself: its tools' calls are of its source
+            current_state.set(state := {})
         return cls(
             asked,
             with_base(model, settings),
+            users_own,
             ledger,
             last_groups,
             calls_seen,
@@ -15697,6 +15858,8 @@ class Draft:
             subject = self.ledger.memory.recall(asked.valves.policy_set, subject)
         except LedgerError as error:
             unread = error
+        names = list_model_names(asked.body, self.model, metadata, asked.request)
+        names.users_own = self.users_own
         reply = build_reply(
             self.ledger.accounting,
             asked.valves,
@@ -15704,7 +15867,7 @@ class Draft:
             user,
             asked.body,
             metadata,
-            list_model_names(asked.body, self.model, metadata, asked.request),
+            names,
             outer.reservation.source
             if (outer := outer_reply(asked.request)) is not None
             else request_source(metadata, self.own_provider, asked.request, user["id"], caller),
@@ -16053,6 +16216,7 @@ class Filter:
             layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
+                guard_images(layer)
             guarded = layer is not None or has_layer()
         except Exception:
             log.exception("Usage limits: the layer could not be put around Open WebUI")

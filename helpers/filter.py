@@ -32,6 +32,7 @@ from helpers.openwebui.host import (
     warn_about_old_host,
 )
 from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
+from helpers.openwebui.image_calls import guard_images
 from helpers.openwebui.ledgers import Ledgers, OpenLedger
 from helpers.openwebui.messages import ARENA_SENTENCE, UNGUARDED
 from helpers.openwebui.middleware import function_id_of, has_layer, put_layer
@@ -284,6 +285,7 @@ class Filter:
             layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
+                guard_images(layer)
             guarded = layer is not None or has_layer()
         except Exception:
             log.exception("Usage limits: the layer could not be put around Open WebUI")

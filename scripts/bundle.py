@@ -112,6 +112,7 @@ PARTS = (
     "openwebui.realtime",
     "openwebui.middleware",
     "openwebui.task_calls",
+    "openwebui.image_calls",
     "openwebui.admission",
     "filter",
 )

@@ -252,10 +252,12 @@ def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimi
 class ModelNames(tuple[str, ...]):
     """Every name that a request's model goes by, the one that answers first.
 
-    `called` is the one that the provider gets: the base of a custom model.
+    `called` is the one that the provider gets: the base of a custom model. `users_own` is whether
+    an ordinary user has chosen the name before it.
     """
 
     called: str = ""
+    users_own: bool = False
 
 
 def called_model(model_names: tuple[str, ...]) -> str:
@@ -268,13 +270,15 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
     """The ``[model.…]`` table that counts; weight 1 and no prices without one.
 
     Prices and weights follow the model that is really called: users give custom models any name.
-    An exact id wins, a custom model's own first; else the first glob in the text's order that fits
-    the model called. Of what merely led to it, an arena or a model that fell back, none counts.
+    An exact id wins, first that of an administrator's custom model; else the first glob in the
+    text's order that fits the model called. Of what merely led to it, an arena or a model that
+    fell back, none counts.
     """
     names = model_names if isinstance(model_names, tuple) else tuple(model_names)
     called = called_model(names)
     exact = {rule.glob: rule for rule in policies.models}
-    for name in (*names[:1], called):
+    chosen = () if getattr(names, "users_own", False) else names[:1]
+    for name in (*chosen, called):
         if name in exact:
             return exact[name]
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)

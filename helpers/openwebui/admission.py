@@ -37,9 +37,11 @@ from helpers.openwebui.host import (
     group_queries,
     is_function,
     is_ollama_model,
+    is_users_own,
     list_groups,
     list_model_names,
     make_subject,
+    other_models,
     read_groups,
     read_settings,
     request_source,
@@ -50,7 +52,14 @@ from helpers.openwebui.http_requests import SOURCE_STATE, current_state
 from helpers.openwebui.languages.catalog import LONGEST_LANGUAGE_TAG, choose_language
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.ledgers import OpenLedger
-from helpers.openwebui.messages import PLAIN_REFUSAL, Reader, finish_sentence, limit_sentence
+from helpers.openwebui.messages import (
+    BACKGROUND_SENTENCE,
+    FALLBACK_SENTENCE,
+    PLAIN_REFUSAL,
+    Reader,
+    finish_sentence,
+    limit_sentence,
+)
 from helpers.openwebui.middleware import page_link
 from helpers.openwebui.model_calls import unasked_name
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
@@ -188,6 +197,7 @@ class Draft:
 
     Args:
         model: The model that it is for, as it is at this moment.
+        users_own: Whether that has a table in the policies which isn't meant: a user's own model.
         last_groups: For the time of an outage.
         calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
         own_provider: Whether it goes over its user's own connection.
@@ -200,6 +210,7 @@ class Draft:
 
     asked: ChatRequest
     model: object
+    users_own: bool
     ledger: OpenLedger
     last_groups: LastGroups
     calls_seen: bool
@@ -224,15 +235,28 @@ class Draft:
         settings = None if own_provider else await read_settings(model)
         if ADJUST_KEY not in asked.metadata:
             add_lengths(asked.body, settings)
+        if not (own_provider or asked.valves.shadow_mode):
+            if ADJUST_KEY not in asked.metadata and asked.body.get("background"):
+                raise HostError(400, BACKGROUND_SENTENCE)
+            if outer_reply(asked.request) is None:  # a function's author may do so
+                field = await other_models(asked.body, settings)
+                if field:
+                    raise HostError(400, FALLBACK_SENTENCE.format(field=clean_text(field, 99)))
+        chosen, users_own = asked.body.get("model"), False
+        if settings is not None and settings.base:
+            tables = asked.valves.policy_set.models
+            users_own = any(one.glob == chosen for one in tables) and await is_users_own(settings)
         system = await fill_system_prompt(settings, asked.metadata, asked.user)
         prompt = await estimate_in_thread(asked.body)
         # Its variables may be of any length.
         own = await asyncio.to_thread(estimate_tokens, system) if system else 0
         state = current_state.get()
-        state = {} if state is None else state
+        if state is None:  # of what Open WebUI begins itself: its tools' calls are of its source
+            current_state.set(state := {})
         return cls(
             asked,
             with_base(model, settings),
+            users_own,
             ledger,
             last_groups,
             calls_seen,
@@ -262,6 +286,8 @@ class Draft:
             subject = self.ledger.memory.recall(asked.valves.policy_set, subject)
         except LedgerError as error:
             unread = error
+        names = list_model_names(asked.body, self.model, metadata, asked.request)
+        names.users_own = self.users_own
         reply = build_reply(
             self.ledger.accounting,
             asked.valves,
@@ -269,7 +295,7 @@ class Draft:
             user,
             asked.body,
             metadata,
-            list_model_names(asked.body, self.model, metadata, asked.request),
+            names,
             outer.reservation.source
             if (outer := outer_reply(asked.request)) is not None
             else request_source(metadata, self.own_provider, asked.request, user["id"], caller),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -223,10 +224,12 @@ class ModelSettings:
     Args:
         base: The model that is called in its place; "" if it is no custom model.
         params: What its calls ask for beside what their clients do.
+        owner: The id of the user whose it is.
     """
 
     base: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
 
 
 # To ask for them takes as long as all that the filter does for a request.
@@ -250,19 +253,57 @@ async def read_settings(model: object) -> ModelSettings | None:
         if found is None:
             return None
         params = found.params.model_dump() if found.params else {}
-        settings = ModelSettings(found.base_model_id or "", params)
+        settings = ModelSettings(found.base_model_id or "", params, found.user_id)
         known_settings.pop(name, None)
         if not settings.base:  # of users' own there may be any number, of any size
             known_settings[name] = now, settings
     return settings
 
 
-def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
-    """Ask for the lengths that a model's settings say, which Open WebUI adds behind all filters."""
+async def is_users_own(settings: ModelSettings) -> bool:
+    """Whether a model is an ordinary user's, who has chosen its id and base."""
+    users = import_module("open_webui.models.users").Users
+    owner = await users.get_user_by_id(settings.owner)
+    return owner is not None and owner.role != "admin"
+
+
+def own_params(settings: ModelSettings | None) -> dict[str, Any]:
+    """What calls of a model ask for by its settings, as Open WebUI reads them."""
     params = dict(settings.params) if settings is not None else {}
     own = params.pop("custom_params", None)
-    for name, value in (params | own if isinstance(own, dict) else params).items():
-        if name in LENGTH_KEYS and value is not None and name not in body:
+    return params | own if isinstance(own, dict) else params
+
+
+async def other_models(body: Mapping[str, Any], settings: ModelSettings | None) -> str:
+    """The field by which a request has its provider answer with other models; "" for none.
+
+    OpenRouter reads `models`, LiteLLM `fallbacks` and what tries them out. An administrator's model
+    may have them in its settings.
+    """
+    own = own_params(settings)
+    asked = {
+        name: value
+        for name, value in (own | dict(body)).items()
+        if value and (name == "models" or "fallback" in name)
+    }
+    if asked and settings is not None and not await is_users_own(settings):
+        given = {name: (value, read_json_text(value)) for name, value in own.items()}
+        asked = {name: value for name, value in asked.items() if value not in given.get(name, ())}
+    return next(iter(asked), "")
+
+
+def read_json_text(value: object) -> object:
+    """A setting as Open WebUI understands it: a text may be written in JSON."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
+def add_lengths(body: dict[str, Any], settings: ModelSettings | None) -> None:
+    """Ask for what a model's settings say, where Open WebUI adds that behind all filters."""
+    for name, value in own_params(settings).items():
+        if name in (*LENGTH_KEYS, "background") and value is not None and name not in body:
             body[name] = positive_number(value) or value
 
 

@@ -39,6 +39,8 @@ HOST_INTERNALS = (
         "open_webui.main", "passthrough_anthropic_messages", "Anthropic's protocol", (0, 12, 0)
     ),
     HostInternal("open_webui.utils.middleware", "generate_chat_completion", "tool rounds"),
+    HostInternal("open_webui.utils.middleware", "image_generations", "images of chats"),
+    HostInternal("open_webui.tools.builtin", "image_generations", "images that models draw"),
     HostInternal("open_webui.routers.tasks", "generate_chat_completion", "tasks"),
     HostInternal(
         "open_webui.utils.chat", "generate_chat_completion", "memories, compaction, functions"

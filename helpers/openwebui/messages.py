@@ -33,6 +33,7 @@ BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limi
 TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+FALLBACK_SENTENCE = "Other models than the one that is asked can't be counted: leave `{field}` out."
 TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
 ARENA_SENTENCE = "An arena model inside of another can't be counted. Choose a model."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
@@ -42,6 +43,10 @@ TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task or a f
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
     "counted. See docs/reverse-proxy.md."
+)
+UNREACHED = (
+    "NOT REACHED when this form was opened: the log says why. Until the ledger can be reached no "
+    "limit holds, or with `on_ledger_error` at `block` no request is let through."
 )
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000

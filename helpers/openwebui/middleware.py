@@ -94,7 +94,7 @@ class UsageLimitsLayer:
             action = valves_form_action(route_path(scope), method, function_id)
             if action == "spec":
                 try:
-                    await guard.notes.refresh((await guard.switch()).valves)
+                    await guard.notes.refresh((await guard.switch(now=True)).valves)
                 except Exception:
                     log.warning("Usage limits: the form's notes are old", exc_info=True)
             elif action == "update":

@@ -28,7 +28,7 @@ CALLERS = (
 ORIGINAL = "usage_limits_original"
 # What a request is admitted with. Its lengths have those of the model's settings among them.
 ADMITTED_KEYS = frozenset(
-    {"model", "messages", "stream", "stream_options", *LENGTH_KEYS, *OPTION_KEYS}
+    {"model", "messages", "stream", "stream_options", "background", *LENGTH_KEYS, *OPTION_KEYS}
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Literal
 from weakref import finalize
 
@@ -76,22 +76,30 @@ asked_arena: ContextVar[str] = ContextVar("usage_limits_asked_arena", default=""
 GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
 
-def watch_task_calls(find_guard: GuardFinder, owner: object) -> None:
-    """See every such call from now on; what an earlier paste has put there is replaced."""
-    for caller in TASK_CALLERS:
-        module = sys.modules.get(caller.module)
-        function = getattr(module, caller.name, None)
-        if function is None:
-            continue
-        wrapped = getattr(function, WRAPPED, None)
-        if wrapped is not None and wrapped[0] is owner:
-            continue
-        inner = function if wrapped is None else wrapped[1]
-        setattr(module, caller.name, watched_task(inner, caller, find_guard, owner))
+def watch_name(
+    module_name: str, name: str, owner: object, watch: Callable[[Callable[..., Any]], Any]
+) -> None:
+    """Watch a function under the name that a module has for it, in the place of an earlier paste.
+
+    Args:
+        owner: Who watches it, once.
+        watch: What makes the watched function of Open WebUI's own.
+    """
+    module = sys.modules.get(module_name)
+    function = getattr(module, name, None)
+    if function is None:
+        return
+    wrapped = getattr(function, WRAPPED, None)
+    if wrapped is not None and wrapped[0] is owner:
+        return
+    inner = function if wrapped is None else wrapped[1]
+    call = watch(inner)
+    setattr(call, WRAPPED, (owner, inner))
+    setattr(module, name, call)
 
 
 def watched_task(
-    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder, owner: object
+    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder
 ) -> Callable[..., Any]:
     """Open WebUI's function, admitted, metered and settled."""
 
@@ -147,7 +155,6 @@ def watched_task(
             raise
         return await metered_answer(reply, answer)
 
-    setattr(call, WRAPPED, (owner, inner))
     # What watches the calls of replies looks for what is innermost.
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
@@ -321,4 +328,6 @@ def settle_unread(reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
-    watch_task_calls(layer.find_guard, layer)
+    for caller in TASK_CALLERS:
+        watch = partial(watched_task, caller=caller, find_guard=layer.find_guard)
+        watch_name(caller.module, caller.name, layer, watch)

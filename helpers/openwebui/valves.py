@@ -69,6 +69,9 @@ def needed_retention(policies_text: str) -> timedelta:
 
 # Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
+LONGEST_RETENTION_DAYS = 100 * 366  # for good
+# Open WebUI stores larger numbers and can't read them again, nor any function beside them.
+LARGEST_STORED = 2**63 - 1
 
 POLICIES_EXAMPLE = """\
 Limits for groups, roles and users, as TOML, for example:
@@ -141,16 +144,20 @@ class AdminValves(BaseModel):
 
     priority: int = Field(
         default=0,
+        ge=-LARGEST_STORED,
+        le=LARGEST_STORED,
         description="Order among filters: those with a lower number run first. Default: 0.",
     )
     daily_token_limit: int = Field(
         default=0,
         ge=0,
+        le=LARGEST_STORED,
         description="Tokens per day for each user without a policy. Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
+        le=LARGEST_STORED,
         description="Tokens per calendar month for each user without a policy. "
         "Default: 0, no limit.",
     )
@@ -246,6 +253,7 @@ class AdminValves(BaseModel):
     retention_days: int = Field(
         default=400,
         ge=SHORTEST_RETENTION_DAYS,
+        le=LARGEST_STORED,
         description="Records older than this are dropped; what open periods have used stays. "
         "Default: 400.",
     )
@@ -284,11 +292,12 @@ class AdminValves(BaseModel):
 
     @classmethod
     def note_refusal(cls, error: ValidationError) -> None:
-        """Log each reason once and keep it for the form."""
+        """Log each reason once and keep those of the last save for the form."""
+        before, FORM_TEXTS.refused = FORM_TEXTS.refused, {}
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             name = str(problem["loc"][0]) if problem["loc"] else "valves"
             reason = problem["msg"].removeprefix("Value error, ")
-            if name not in FORM_TEXTS.refused or FORM_TEXTS.refused[name].reason != reason:
+            if name not in before or before[name].reason != reason:
                 log.error("Usage limits: valve %s was refused: %s", name, reason)
             FORM_TEXTS.refused[name] = RefusedValve(reason)
 
@@ -373,8 +382,9 @@ class AdminValves(BaseModel):
     @property
     def retention_seconds(self) -> int:
         """How long records are kept: never less than the limits need."""
+        days = min(self.retention_days, LONGEST_RETENTION_DAYS)
         needed = needed_retention(self.policies)
-        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
+        return int(max(timedelta(days=days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:

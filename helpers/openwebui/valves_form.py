@@ -9,9 +9,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from helpers.errors import LedgerError
 from helpers.ledger.identities import form_note
 from helpers.logs import log
 from helpers.openwebui.http_requests import Message, Send, json_headers, without_headers
+from helpers.openwebui.messages import UNREACHED
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.usage_command import near_table
 from helpers.openwebui.valves import FORM_TEXTS
@@ -39,20 +41,26 @@ class FormNotes:
 
     def __init__(self, ledger_of: Any) -> None:
         self._ledger_of = ledger_of
-        self._read_at = float("-inf")
+        self._read_at, self._database = float("-inf"), ""
 
     async def refresh(self, valves: Any) -> None:
         """Read them anew, if they are old; a form that opens doesn't wait long for that."""
-        if valves is None or time.monotonic() - self._read_at < NOTES_SECONDS:
+        now = time.monotonic()
+        if valves is None or (
+            now - self._read_at < NOTES_SECONDS and valves.database_url == self._database
+        ):
             return
-        self._read_at = time.monotonic()
+        self._read_at, self._database = now, valves.database_url
         try:
             accounting, memory, read_host = self._ledger_of(valves)
             data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
             FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
-        except Exception:
+            FORM_TEXTS.note("database_url", "")
+        except Exception as error:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
+            if isinstance(error, (LedgerError, TimeoutError)):
+                FORM_TEXTS.note("database_url", UNREACHED)
 
     @staticmethod
     def refusal_reasons() -> str:

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from sqlalchemy import Boolean, Column, Connection, Table, Text, select
 
 from helpers.errors import ConfigurationError
+from helpers.limits.policy import ModelNames
 from helpers.openwebui.valves import AdminValves
 from scripts.limits.database import Database, has_tables
-from scripts.limits.host import host_metadata
+from scripts.limits.host import host_metadata, users_table
 
 FUNCTION_ID = "usage_limits"
 
@@ -29,6 +30,7 @@ models_table = Table(
     "model",
     host_metadata,
     Column("id", Text, primary_key=True),
+    Column("user_id", Text),
     Column("base_model_id", Text),
     Column("meta", Text),
 )
@@ -180,7 +182,9 @@ def read_model(connection: Connection, model_id: str) -> HostModel:
         row = connection.execute(select(models_table).where(models_table.c.id == model_id)).first()
     if row is None:
         return HostModel((model_id,), ())
-    names = (model_id, row.base_model_id) if row.base_model_id else (model_id,)
+    names = ModelNames((model_id, row.base_model_id) if row.base_model_id else (model_id,))
+    role = connection.scalar(select(users_table.c.role).where(users_table.c.id == row.user_id))
+    names.users_own = bool(row.base_model_id) and role not in (None, "admin")
     return HostModel(names, filters_of(row.meta))
 
 

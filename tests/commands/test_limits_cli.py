@@ -24,7 +24,7 @@ from helpers.ledger.reports import Selection, sum_records
 from helpers.ledger.tables import counters_table, grants_table, records_table, rollups_table
 from scripts.limits import database as database_module
 from scripts.limits.command import main
-from scripts.limits.function import functions_table
+from scripts.limits.function import functions_table, models_table
 from scripts.limits.host import host_metadata
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.server import OpenWebUIServer
@@ -189,6 +189,12 @@ def test_explain_looks_behind_a_model(database: LedgerDatabase, say: Callable[..
     assert "on gpt-4*" in output.partition("Limits that count")[2]
     output = say("explain", "ann", "--model", "mistral")
     assert "on gpt-4*" not in output.partition("Limits that count")[2]
+    # A table isn't for the model that a user has given its id.
+    set_valves(database, policies=f"{POLICIES}[model.tutor]\nweight = 0")
+    assert "A free model" in say("explain", "ann", "--model", "tutor")
+    database.insert(models_table, id="tutor2", base_model_id="gpt-4o", user_id="ann")
+    set_valves(database, policies=f"{POLICIES}[model.tutor2]\nweight = 0")
+    assert "gpt-4o: weight 5" in say("explain", "ann", "--model", "tutor2")
 
 
 def test_explain_refuses_a_model_that_is_not_there(

@@ -513,3 +513,11 @@ def names(*given_names: str, called: str) -> ModelNames:
 def test_prices_follow_the_model_that_is_called(model_names: tuple[str, ...], weight: int) -> None:
     """An exact id wins, the custom model's own first; globs are for the model called."""
     assert find_model_rule(RULES, model_names).weight == weight
+
+
+def test_a_name_that_a_user_has_chosen_has_no_price() -> None:
+    """Of a user's own model only the base's table counts."""
+    mine = names("tutor", "gpt-4o", called="gpt-4o")
+    assert find_model_rule(RULES, mine).weight == 2
+    mine.users_own = True
+    assert find_model_rule(RULES, mine).weight == 5

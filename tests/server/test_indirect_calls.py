@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -182,6 +183,61 @@ def arena(admin: OpenWebUIAdmin) -> Iterator[None]:
     yield
     admin.delete_model(ARENA)
     admin.post("/api/v1/evaluations/config", {"ENABLE_EVALUATION_ARENA_MODELS": False})
+
+
+def test_a_users_own_model_gets_no_table(
+    usage_limits: InstalledFilter, builder: Builder, provider: FakeProvider
+) -> None:
+    """An id that the policies name makes nothing cheaper where a user has taken it."""
+    taken = f"gone-{next(COUNTER)}"
+    builder.made.append(taken)
+    form = {"id": taken, "name": taken, "base_model_id": CLOSED, "params": {}, "meta": {}}
+    builder.user.post("/api/v1/models/create", {**form, "access_grants": []})
+    builder.user.models()
+    usage_limits.configure(
+        policies=f'[role.user]\nlimits = ["100 tokens/day"]\n[model."{taken}"]\nweight = 0'
+    )
+    asked = [builder.user.chat("[[in=40 tokens=60]]", model=taken).status for _ in range(2)]
+    assert asked == [200, 429]
+
+
+FALLBACKS: tuple[dict[str, Any], ...] = (
+    {"models": [CLOSED]},
+    {"fallbacks": [CLOSED]},
+    {"context_window_fallbacks": [{CHEAP: [CLOSED]}], "models": None},
+    {"mock_testing_fallbacks": True},
+)
+
+
+@pytest.mark.parametrize("fallback", FALLBACKS)
+def test_no_client_names_models_to_fall_back_to(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    builder: Builder,
+    provider: FakeProvider,
+    fallback: dict[str, Any],
+) -> None:
+    """A provider might answer with a dear one for a free one; administrators may let it."""
+    usage_limits.configure(policies=POLICIES)
+    text, user = f"fall back {next(COUNTER)}", builder.user
+    mine = builder.build(CHEAP, params={"custom_params": fallback})
+    for reply in (
+        user.chat(text, **fallback),
+        user.chat(text, path="/openai/chat/completions", stream=True, **fallback),
+        user.chat(text, path="/openai/responses", input=text, **fallback),
+        user.chat(text, model=mine),
+    ):
+        assert reply.status == 400
+        assert "can't be counted" in reply.error
+    assert calls(provider, text) == []
+    theirs = f"theirs-{next(COUNTER)}"
+    written = {name: json.dumps(value) for name, value in fallback.items()}
+    admin.set_model(theirs, base_model_id=CHEAP, params={"custom_params": written})
+    try:
+        assert user.chat(text, model=theirs).status == 200
+        assert user.chat(text, model=theirs, **{**fallback, "fallbacks": ["x"]}).status == 400
+    finally:
+        admin.delete_model(theirs)
 
 
 def test_a_base_that_its_user_has_changed(

@@ -17,16 +17,19 @@ import websockets
 
 from helpers.openwebui.http_requests import LARGEST_REQUEST
 from helpers.openwebui.passthrough import find_passthrough
-from scripts.openwebui.client import OpenWebUIClient
+from scripts.compat.hosts import AUTOMATION_SOURCE
+from scripts.openwebui.client import PUBLIC, OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
-from scripts.provider.server import PICTURE, FakeProvider
+from scripts.provider.server import PICTURE, RESPONSES_MODEL, FakeProvider
 from tests.conftest import (
     FUNCTION_FILE,
     FUNCTION_ID,
     OpenPage,
     OwnServer,
+    host_can,
     wait_until,
 )
+from tests.server.test_function_calls import TOOL
 from tests.support.passthrough_paths import PATHS, knock
 
 COUNTER = itertools.count()
@@ -499,6 +502,90 @@ def test_each_image_is_a_request(
     assert models.count(("generations", "settled", 1)) == 3
     assert models.count(("edit", "settled", 1)) == 2
     assert {row["state"] for row in rows} == {"settled", "released"}
+
+
+def test_each_image_of_a_chat_is_a_request(
+    house: OwnServer, resident: OpenWebUIClient, open_page: OpenPage, provider: FakeProvider
+) -> None:
+    """What a model has drawn as a tool counts as at its own path; the reply goes on without it."""
+    house.admin.set_model("fake-llm", builtin_tools=True)
+    house.usage_limits.configure(
+        policies='[role.user]\nlimits = ["3 requests/day", "1 request at once"]'
+    )
+    text = f"drawing {next(COUNTER)}"
+    tool = json.dumps({"prompt": text})
+    try:
+        turn = open_page(resident).send(
+            f"[[tool=generate_image rounds=4 args='{tool}']]", features={"image_generation": True}
+        )
+    finally:
+        house.admin.set_model("fake-llm")
+    assert turn.reply.error is None
+    assert turn.reply.text.startswith("The fake-llm answers")
+    assert len(provider.call_log.calls(contains=text, model="images")) == 2
+    rows = house.usage_limits.settled(3, user_id=resident.id)
+    assert sorted((row["model_id"], row["source"], row["counted"]) for row in rows) == [
+        ("fake-llm", "page", 1),
+        ("generations", "page", 1),
+        ("generations", "page", 1),
+    ]
+
+
+def test_an_automations_tools_are_its_own(
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
+) -> None:
+    """What a tool asks or draws within an automation comes from there, not from the page or API."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    house.admin.install_tool("asker", TOOL)
+    model = f"helper-{next(COUNTER)}"
+    form = {
+        "id": model,
+        "name": model,
+        "base_model_id": "fake-llm",
+        "params": {},
+        "meta": {
+            "toolIds": ["asker"],
+            "defaultFeatureIds": ["image_generation"],
+            "capabilities": {"image_generation": True, "builtin_tools": True},
+        },
+        "access_grants": PUBLIC,
+    }
+    house.admin.post("/api/v1/models/create", form)
+    house.admin.models()
+    try:
+        for tool in ("ask_model", "generate_image"):
+            drawn = json.dumps({"prompt": "x"} if "image" in tool else {})
+            asked = f"{resident.id} [[tool={tool} args='{drawn}']]"
+            data = {"prompt": asked, "model_id": model, "rrule": "RRULE:FREQ=DAILY"}
+            made = resident.post("/api/v1/automations/create", {"name": "a", "data": data})
+            resident.post(f"/api/v1/automations/{made['id']}/run")
+        rows = house.usage_limits.settled(4, user_id=resident.id)
+    finally:
+        house.admin.delete_model(model)
+    automated = "automation" if host_can(AUTOMATION_SOURCE) else "page"
+    assert sorted((row["model_id"], row["source"]) for row in rows) == [
+        ("fake-llm-large", automated),
+        ("generations", automated),
+        (model, automated),
+        (model, automated),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/api/chat/completions", "/openai/chat/completions"])
+def test_no_chat_is_answered_in_the_background(
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, path: str
+) -> None:
+    """A provider of the Responses API would go on with it, and nobody see what it uses."""
+    house.usage_limits.configure(daily_token_limit=100)
+    text = f"unseen {next(COUNTER)}"
+    for stream in (False, True):
+        reply = resident.chat(
+            text, model=RESPONSES_MODEL, path=path, stream=stream, background=True
+        )
+        assert reply.status == 400
+        assert "`background`" in reply.error
+    assert provider.call_log.calls(contains=text) == []
+    assert resident.chat(text, model=RESPONSES_MODEL, background=False).status == 200
 
 
 def index_text(user: OpenWebUIClient, text: str) -> list[int]:

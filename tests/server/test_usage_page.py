@@ -157,6 +157,21 @@ def test_the_form_tells_who_is_near_and_why_a_save_is_refused(
     assert "policies: [role.user] limits" in refused.json()["detail"]
 
 
+def test_the_form_tells_of_a_ledger_that_is_not_reached(
+    usage_limits: InstalledFilter, admin: OpenWebUIAdmin
+) -> None:
+    """A mistyped address is a valid one: the field says that nothing answers there."""
+
+    def described() -> str:
+        return str(admin.valves_spec(usage_limits.id)["properties"]["database_url"]["description"])
+
+    assert not described().startswith("NOT REACHED")
+    usage_limits.configure(database_url="sqlite:////nowhere/ledger.db")
+    assert described().startswith("NOT REACHED")
+    usage_limits.configure()
+    assert not described().startswith("NOT REACHED")
+
+
 def test_switched_off_there_is_nothing(
     usage_limits: InstalledFilter, admin: OpenWebUIAdmin, user: OpenWebUIClient
 ) -> None:
