@@ -585,7 +585,7 @@ def test_no_chat_is_answered_in_the_background(
         assert reply.status == 400
         assert "`background`" in reply.error
     assert provider.call_log.calls(contains=text) == []
-    assert resident.chat(text, model=RESPONSES_MODEL, background=False).status == 200
+    assert resident.chat(text, background=False).status == 200
 
 
 def index_text(user: OpenWebUIClient, text: str) -> list[int]:
